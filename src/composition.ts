@@ -5,7 +5,8 @@ import type { DependencyContainer, InjectionToken } from 'tsyringe';
 import { ConfigurationError } from './settings/configuration-error.js';
 import { memoryShares } from './settings/memory-shares.js';
 import type { Configuration } from './settings/settings.js';
-import { type NamedClusters, readClustersFile } from './clusters/clusters-file.js';
+import type { ReloadablePolicy } from './access/reloadable-policy.js';
+import { type ClustersFile, NO_CLUSTERS, readClustersFile } from './clusters/clusters-file.js';
 import { Discovery } from './clusters/fleet/discovery.js';
 import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
 import type { Log } from './telemetry/log.js';
@@ -35,11 +36,14 @@ import { logRequests } from './telemetry/request-log.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
 import { auditStreamOf } from './rpc/queues.js';
 import { systemClock } from './lib/clock.js';
+import type { Logger } from './lib/logger.js';
 import { settledWithin } from './lib/settled-within.js';
+import type { WatchUpstream } from './lib/upstream.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
 import type { RunningAudit, RunningAuditOptions } from './access/audit/running-audit.js';
 import { startWatchdog } from './watchdog/watchdog.js';
+import type { Tracing } from './tracing/tracing.js';
 
 const require = createRequire(import.meta.url);
 // Not imported: Node would search all files of these CommonJS packages for the names that they export.
@@ -55,6 +59,7 @@ const tokens = {
   clusterHttp: Symbol('HttpClient of clusters') as InjectionToken<HttpClient>,
   /** For servers that the operator has configured. */
   operatorHttp: Symbol('HttpClient of the operator') as InjectionToken<HttpClient>,
+  clustersFile: Symbol('ClustersFile') as InjectionToken<ClustersFile>,
   discovery: Symbol('Discovery') as InjectionToken<Discovery>,
   ssh: Symbol('SshShell') as InjectionToken<SshShell>,
 };
@@ -66,7 +71,7 @@ export interface Service {
   readonly httpUrl: string | undefined;
   /** The reasons why it accepts no requests now, or its gateway can send none; empty when neither is the case. */
   notReady(): string[];
-  /** Opens again the files that may change while it runs. One that cannot be used is logged, and what was used before stays. */
+  /** Reads again the files that may change while it runs. One that cannot be used is logged, and what was read before stays. */
   reload(): Promise<void>;
   /**
    * Drains and stops: accepts no new requests, requeues the waiting ones, gives running calls the grace time to end, then
@@ -101,6 +106,8 @@ export interface ServiceOptions {
   stderr?: NodeJS.WritableStream;
   /** The version of the service, for people. */
   version?: string;
+  /** Records traces; undefined: there are none. */
+  tracing?: Tracing | undefined;
 }
 
 /** The settings and helpers from which the ports are created. */
@@ -109,27 +116,38 @@ interface PortOptions {
   ssh: Configuration['ssh'];
   log: Log;
   clock: Clock;
+  /** Is told of each call to another server; undefined: nobody is. */
+  watchUpstream?: WatchUpstream | undefined;
 }
 
 /** Registers the ports that actions inject, and their dependencies. */
-function registerPorts(container: DependencyContainer, { clusters, ssh, log, clock }: PortOptions): void {
+function registerPorts(
+  container: DependencyContainer,
+  { clusters, ssh, log, clock, watchUpstream: begin }: PortOptions,
+): void {
   const registerOnce = <T>(token: InjectionToken<T>, create: () => T) =>
     container.register(token, { useFactory: instanceCachingFactory(create) });
   container.register(Clock, { useValue: clock });
   registerOnce(tokens.policy, () => new HostPolicy(clusters.allowedHosts));
-  registerOnce(tokens.operatorHttp, () => new HttpClient());
-  registerOnce(tokens.clusterHttp, () => new HttpClient({ policy: container.resolve(tokens.policy) }));
+  registerOnce(tokens.operatorHttp, () => new HttpClient({ watch: begin && { kind: 'discovery', begin } }));
+  registerOnce(tokens.clusterHttp, () => {
+    const policy = container.resolve(tokens.policy);
+    return new HttpClient({ policy, watch: begin && { kind: 'fleet', begin } });
+  });
+  registerOnce(tokens.clustersFile, () => clustersFileOf(clusters));
   registerOnce(tokens.discovery, () => {
     return new Discovery({
       http: container.resolve(tokens.operatorHttp),
       discoveryUrl: clusters.discoveryUrl,
       fleetPort: clusters.fleetPort,
-      namedClusters: namedClustersOf(clusters.file, clusters.fleetPort),
+      namedClusters: container.resolve(tokens.clustersFile).endpoints,
       clock,
       log,
     });
   });
-  registerOnce(tokens.ssh, () => sshShell(ssh, { policy: container.resolve(tokens.policy), clock, log }));
+  registerOnce(tokens.ssh, () =>
+    sshShell(ssh, { policy: container.resolve(tokens.policy), clock, log, watch: begin }),
+  );
   registerOnce(RemoteShell, () => container.resolve(tokens.ssh));
   registerOnce(EtcdResolver, () => container.resolve(tokens.discovery));
   registerOnce(FleetTransport, () => {
@@ -150,7 +168,12 @@ const SSH_LOGIN_MS = 8_000;
 
 function sshShell(
   ssh: Configuration['ssh'],
-  { policy, clock, log }: { policy: HostPolicy; clock: Clock; log: Log },
+  {
+    policy,
+    clock,
+    log,
+    watch,
+  }: { policy: HostPolicy; clock: Clock; log: Log; watch: WatchUpstream | undefined },
 ): SshShell {
   try {
     return new SshShell({
@@ -165,6 +188,7 @@ function sshShell(
       connectTimeoutMs: SSH_CONNECT_MS,
       handshakeTimeoutMs: SSH_LOGIN_MS,
       policy,
+      watch,
       clock,
       log,
     });
@@ -173,9 +197,12 @@ function sshShell(
   }
 }
 
-/** @param file the text of the clusters file; undefined: no file is set */
-function namedClustersOf(file: string | undefined, fleetPort: number): NamedClusters {
-  if (file === undefined) return new Map();
+/**
+ * The clusters that `CLUSTERS_FILE` names.
+ * @throws Error that says why the file cannot be used
+ */
+export function clustersFileOf({ file, fleetPort }: Configuration['clusters']): ClustersFile {
+  if (file === undefined) return NO_CLUSTERS;
   try {
     return readClustersFile(file, fleetPort);
   } catch (cause) {
@@ -292,6 +319,7 @@ type OpenOptions = ServedSettings & PortOptions & Pick<LoaderOptions, 'watch'>;
 /** The served actions, with the ports that they inject. */
 export interface OpenedActions {
   readonly catalogue: Catalogue;
+  readonly clusters: ClustersFile;
   /** Disposes the actions, then closes the connections to clusters and machines. @param withinMs in milliseconds */
   close: (withinMs: number) => Promise<void>;
 }
@@ -313,6 +341,7 @@ export async function openActions(options: OpenOptions): Promise<OpenedActions> 
   });
   return {
     catalogue,
+    clusters: container.resolve(tokens.clustersFile),
     close: async (withinMs) => {
       await catalogue
         .dispose(Math.min(DISPOSE_MS, withinMs - PORTS_MS), clock)
@@ -332,23 +361,39 @@ export async function openActions(options: OpenOptions): Promise<OpenedActions> 
  * @throws PluginError, ConfigurationError, or an Error that names the invalid setting
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
-  const { configuration, log, watch, clock = systemClock, isolation } = options;
+  const { configuration, log, watch, clock = systemClock, isolation, tracing } = options;
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
-  const actions = await openActions({ clusters, ssh, plugins, environment, log, watch, clock });
+  const { watchUpstream, inContextOf } = tracing ?? {};
+  const policy = await policyOf(configuration.policyFile, { clock, log });
+  if (policy === undefined) log.info('no policy', { allowed: 'every caller may do everything' });
+  else log.info('policy loaded', { file: configuration.policyFile, rules: policy.ruleCount });
+  const actions = await openActions({
+    clusters,
+    ssh,
+    plugins,
+    environment,
+    log,
+    watch,
+    clock,
+    watchUpstream,
+  });
   const { catalogue } = actions;
   const contradiction = problemOfServed(catalogue, plugins);
   if (contradiction !== undefined) throw new ConfigurationError([contradiction]);
-  const installation = await installationOf(openaperture, { hostname, clock, log });
+  const installation = await installationOf(openaperture, { hostname, clock, log, watchUpstream });
   const { brokers, connect } = options.broker ?? {
     brokers: installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url }))),
     connect: amqpConnect,
   };
   const logFor = (fields: Record<string, unknown>) => log.with(fields);
   const events = new CallEventBus(log);
+  // Before the log, so that its lines have the trace.
+  tracing?.watch(events, rpc.queue);
   logRequests(events, logFor);
   installation?.watch(events);
-  const claimStore = await claimStoreOf(claims, { clock, log });
+  const claimStore = await claimStoreOf(claims, { clock, log, watch: watchUpstream });
+  const { names: clusterNames, tokens: clusterTokens } = actions.clusters;
   // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
   // not be one cluster.
   let served: string | undefined;
@@ -375,6 +420,10 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     isolation,
     claims: claimStore,
     beforeChange: audit?.beforeChange,
+    inContextOf,
+    policy,
+    clusterName: clusterNames.size > 0 ? (token) => clusterNames.get(token) : undefined,
+    clusterToken: clusterTokens.size > 0 ? (name) => clusterTokens.get(name) : undefined,
   });
   const memory = memoryShares(rpc.memoryBudgetBytes, { hasGateway: http !== undefined });
   const requests = new RpcServer({
@@ -404,6 +453,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     maxReplyBytes: rpc.maxReplyBytes,
     channels: (flow) => installation?.channels(flow) ?? [],
     logFor,
+    inContextOf,
   });
   const gateway = await gatewayOf(http, {
     brokers: servedBrokers,
@@ -414,12 +464,14 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     notReady: () => requests.notReady(),
     maxBodyBytes: rpc.maxMessageBytes,
     memoryBytes: memory.gateway,
+    traceRequest: tracing?.httpRequest,
     clock,
     log,
     clientLog: log.with({ component: 'gateway' }),
   });
   // Add a file that may change here.
-  const reloads: (() => void | Promise<void>)[] = [() => audit?.reload()];
+  const reloads: (() => void | Promise<void>)[] = [async () => policy?.reload(), async () => audit?.reload()];
+  policy?.start();
   audit?.start();
   claimStore?.start();
   requests.start();
@@ -436,6 +488,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     reload: async () => void (await Promise.all(reloads.map(async (reload) => reload()))),
     stop: async () => {
       log.info('shutting down', { held: requests.held });
+      policy?.stop();
       gateway?.refuse();
       const graceEnds = clock.now() + configuration.shutdownGraceMs;
       const clean = await requests.drain(configuration.shutdownGraceMs);
@@ -456,7 +509,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           await claimStore?.stop();
         })(),
       ]);
-      if (await settledWithin(leftMs, clock, closed)) await closed;
+      const closeMs = tracing === undefined ? leftMs : leftMs - MIN_FLUSH_MS;
+      if (await settledWithin(closeMs, clock, closed)) await closed;
+      await tracing?.stop(Math.max(MIN_FLUSH_MS, graceEnds + AFTER_GRACE_MS - clock.now()));
       log.info('shut down', { clean });
       return clean;
     },
@@ -468,15 +523,37 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 /** The OpenAperture installation; undefined when none is configured. */
 async function installationOf(
   openaperture: Configuration['openaperture'],
-  { hostname, clock, log }: { hostname: string; clock: Clock; log: Log },
+  {
+    hostname,
+    clock,
+    log,
+    watchUpstream,
+  }: { hostname: string; clock: Clock; log: Log; watchUpstream?: WatchUpstream | undefined },
 ): Promise<Installation | undefined> {
   if (openaperture === undefined) return undefined;
   const { Installation } = await import('./openaperture/installation.js');
   const { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes } = openaperture;
   return new Installation(
     { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes },
-    { hostname, clock, log },
+    { hostname, clock, log, watchUpstream },
   );
+}
+
+/**
+ * Which callers may do what; undefined: there is no policy, and every caller may do everything.
+ * @throws ConfigurationError
+ */
+export async function policyOf(
+  file: string | undefined,
+  { clock, log }: { clock: Clock; log: Logger },
+): Promise<ReloadablePolicy | undefined> {
+  if (file === undefined) return undefined;
+  const { ReloadablePolicy } = await import('./access/reloadable-policy.js');
+  try {
+    return new ReloadablePolicy({ file, clock, log });
+  } catch (cause) {
+    throw new ConfigurationError([`POLICY_FILE cannot be used: ${reasonOf(cause)}`]);
+  }
 }
 
 /** The HTTP gateway, which is started; undefined when it is off. */
@@ -492,11 +569,11 @@ async function gatewayOf(
 /** The store of claims; undefined when none is configured. It is not started. */
 async function claimStoreOf(
   claims: Configuration['claims'],
-  { clock, log }: { clock: Clock; log: Log },
+  { clock, log, watch }: { clock: Clock; log: Log; watch?: WatchUpstream | undefined },
 ): Promise<ClaimStore | undefined> {
   if (claims === undefined) return undefined;
   const { ClaimStore } = await import('./claims/claim-store.js');
-  return new ClaimStore({ ...claims, clock, log });
+  return new ClaimStore({ ...claims, clock, log, watch });
 }
 
 /**
@@ -546,6 +623,8 @@ const DISPOSE_MS = 3_000;
 const PORTS_MS = 500;
 /** What everything before leaves for all that is closed, in milliseconds, unless the process itself was stopped meanwhile. */
 const MIN_CLOSE_MS = 1_000;
+/** What is kept for sending the traces, after all else is closed, in milliseconds. */
+const MIN_FLUSH_MS = 500;
 
 function resolveDependency(container: DependencyContainer, token: symbol): unknown {
   if (!container.isRegistered(token)) throw new Error(`the service has no dependency ${String(token)}`);

@@ -9,12 +9,13 @@ import { runCli } from './commands/cli-process.js';
 import { cuttable, rabbitmq, type TestBroker } from './support/brokers.js';
 import { eventually } from './support/eventually.js';
 import { logLines } from './support/log-lines.js';
+import { planted } from './support/planted-secrets.js';
 import { RawCaller } from './support/requests.js';
 import { folder, REACHES_NOTHING, serving } from './support/settings.js';
 import { startWorker } from './support/worker.js';
 import { writePlugin } from './support/write-plugin.js';
 
-const PLANTED = 'Zq-planted-secret';
+const PLANTED = planted('audit');
 const rabbit = rabbitmq();
 
 /** A change that runs until its file is there, and notes in another one that it has begun. */

@@ -15,6 +15,7 @@ const SOURCES = [
   'tsconfig.json',
   'tsconfig.build.json',
   'docs',
+  'schemas',
   'README.md',
   'CONTRIBUTING.md',
   'CHANGELOG.md',
@@ -122,7 +123,7 @@ test('the package contains what it needs and nothing else', async (t) => {
     packed
       .filter((path) => !/^(dist|docs)\//.test(path) && !/^plugins\/[^/]+\/README\.md$/.test(path))
       .toSorted(),
-    ['CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'README.md', 'package.json'],
+    ['CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'README.md', 'package.json', 'schemas/policy.schema.json'],
   );
   const bundle = /^dist\/src\/fleet-manager\.(cjs|cjs\.[0-9a-f]{16}\.cache|licenses\.txt)$/;
   t.is(packed.filter((path) => bundle.test(path)).length, 3);

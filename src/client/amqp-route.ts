@@ -13,6 +13,7 @@ import { isAccessRefused, WritePermission } from '../rpc/write-permission.js';
 import type { Clock } from '../lib/clock.js';
 import { OutageLog } from '../lib/outage-log.js';
 import { settledWithin } from '../lib/settled-within.js';
+import { NO_TRACE, traceHeadersIn } from '../lib/trace-context.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import {
   type AnswerEnvelope,
@@ -226,7 +227,10 @@ export class AmqpRoute implements BrokerRoute {
         if (remainingMs < 1) throw new TimeIsUp();
         pending.sent = true;
         // The broker drops the request when no service has taken it within that time.
-        return { expiration: String(remainingMs), headers: { 'timeout-ms': remainingMs } };
+        return {
+          expiration: String(remainingMs),
+          headers: { ...traceHeadersIn(options.trace ?? NO_TRACE), 'timeout-ms': remainingMs },
+        };
       };
       const outlet = this.#outlets.get(connection);
       const sharing = pending.mayRunTwice ? 'again' : 'once';

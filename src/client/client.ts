@@ -4,6 +4,7 @@ import type { Connect } from '../rpc/open-connection.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { systemClock } from '../lib/clock.js';
+import { activeTrace } from './active-trace.js';
 import { AmqpRoute } from './amqp-route.js';
 import { errorBodyOf } from './error-body.js';
 import type { KnownActions } from './action-types.js';
@@ -81,8 +82,8 @@ export class FleetManagerClient {
     const { status, response_body: body } = await this.request(action, options);
     // The service's catalogue guarantees this shape.
     if (status === 'completed') return body as ResultOf<A>;
-    const { errors, code = 'internal', details } = errorBodyOf(body);
-    throw new FleetManagerError(code, errors.join('; '), details);
+    const { errors, code = 'internal', details, traceId } = errorBodyOf(body);
+    throw new FleetManagerError(code, errors.join('; '), details, traceId);
   }
 
   /** Runs an action and returns the reply, also an error reply; without a reply, throws as `call` does. */
@@ -91,7 +92,7 @@ export class FleetManagerClient {
     // Node's timers fire immediately when the delay exceeds 31 bits.
     if (timeoutMs !== undefined && !(timeoutMs >= 1 && timeoutMs <= DAY_MS))
       throw new RangeError(`timeoutMs must be a number from 1 to ${DAY_MS}, not ${timeoutMs}`);
-    return this.#route.request(action, options);
+    return this.#route.request(action, { ...options, trace: options.trace ?? activeTrace() });
   }
 
   /** Why no request can be sent now, with the broker's own text; undefined when it can. */

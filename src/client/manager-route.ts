@@ -11,6 +11,7 @@ import { requestTerm } from '../openaperture/request-term.js';
 import { callerTopology, type Topology } from '../openaperture/topology.js';
 import type { Clock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
+import { NO_TRACE, traceHeadersIn } from '../lib/trace-context.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import {
   type AnswerEnvelope,
@@ -176,7 +177,9 @@ export class ManagerRoute implements BrokerRoute {
           const remainingMs = Math.ceil(call.deadline - this.#clock.now());
           if (remainingMs < 1) throw this.#timedOut(call);
           call.sent = true;
-          return { headers: { 'timeout-ms': remainingMs } };
+          return {
+            headers: { ...traceHeadersIn(call.options.trace ?? NO_TRACE), 'timeout-ms': remainingMs },
+          };
         };
         const sharing = call.mayRunTwice ? 'again' : 'once';
         const publishing = this.#publishers

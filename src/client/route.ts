@@ -3,6 +3,7 @@ import type { RequestBody } from '../openaperture/request-term.js';
 import type { PublishRefused } from '../rpc/publish-errors.js';
 import { KNOWN_READS } from './action-types.js';
 import { reasonOf } from '../lib/errors.js';
+import type { TraceHeaders } from '../lib/trace-context.js';
 
 export interface CallOptions {
   /** The etcd token of the cluster, for actions that need one. */
@@ -17,6 +18,11 @@ export interface CallOptions {
    * reply fails with `outcome_unknown`. By default true for the service's own reads, otherwise false.
    */
   resend?: boolean;
+  /**
+   * The trace that goes on in the service: the headers `traceparent` and `tracestate`. By default that of the active span of
+   * `@opentelemetry/api`; one that is not valid is not sent.
+   */
+  trace?: TraceHeaders;
 }
 
 /** A reply as the service sent it. */
@@ -34,11 +40,14 @@ export class FleetManagerError extends Error {
   /** `caller`: correct the request; `service`: the caller did nothing wrong. */
   readonly fault: ErrorCodeInfo['fault'];
   readonly retryable: boolean;
+  /** The trace in which the service has recorded the request, 32 hexadecimal digits; undefined: it has named none. */
+  readonly traceId: string | undefined;
 
-  constructor(code: string, message: string, details?: unknown) {
+  constructor(code: string, message: string, details?: unknown, traceId?: string) {
     super(message);
     this.code = code;
     this.details = details;
+    this.traceId = traceId;
     ({ fault: this.fault, retryable: this.retryable } = errorCodeInfo(code));
   }
 }

@@ -1,4 +1,4 @@
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { print } from './output.js';
@@ -66,12 +66,7 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
       'call an action, over RabbitMQ when AMQP_URL or MANAGER_URL is set, else over the HTTP gateway',
     )
     .option('--cluster <token>', 'the etcd token of the cluster, or its name in CLUSTERS_FILE')
-    // No default value here: the help would show it as [].
-    .option(
-      '--param <name=value>',
-      'a parameter; may be repeated',
-      (value, earlier: string[] | undefined): string[] => [...(earlier ?? []), value],
-    )
+    .option('--param <name=value>', 'a parameter; may be repeated', oneMore)
     .option('--params <json>', 'all parameters as a JSON object')
     .option('--raw', 'print a reply that is a string unchanged, as on a terminal, not as JSON')
     .option('--timeout <seconds>', 'how long to wait for the reply', seconds, 30)
@@ -126,11 +121,11 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
   command
     .command('doctor')
     .description(
-      'check configuration, plugins, Manager, broker, discovery and SSH, and show how to fix each failure',
+      'check configuration, plugins, policy, Manager, broker, discovery and SSH, and show how to fix each failure',
     )
     .option(
       '--cluster <token>',
-      'also check this cluster: its fleet API, and by a login to each of its machines what the actions need there',
+      'also check this cluster, by its etcd token or its name in CLUSTERS_FILE: its fleet API, and by a login to each of its machines what the actions need there',
     )
     .option(
       '--round-trip',
@@ -145,7 +140,34 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
         'The time limit is 10 s for each check and for each machine, and 30 s for the reply. Exit code 0: no check has failed; 1: a check has failed.',
     )
     .action(async (options) => done(await (await import('./doctor.js')).doctor(options, source)));
+  command
+    .command('policy')
+    .description('look into the policy of POLICY_FILE')
+    .command('check')
+    .description('explain what the policy decides about a request; nothing is sent')
+    .requiredOption('--caller <name>', 'who sends it; `anonymous` when nobody has verified a name')
+    .requiredOption('--action <name>', 'the action')
+    .option('--cluster <name>', 'the name of the cluster in CLUSTERS_FILE, or its etcd token')
+    .option('--unit <name>', 'a unit that the request names; may be repeated', oneMore)
+    .addOption(
+      new Option(
+        '--verified-by <voucher>',
+        'who has verified the name of the caller (default: broker)',
+      ).choices(['broker', 'token', 'manager', 'service']),
+    )
+    .option('--json', 'as JSON')
+    .addHelpText(
+      'after',
+      '\nExit code 0: it is allowed; 1: it is denied; 2: the command or the policy is invalid.' +
+        '\n\nExample:\n  fleet-manager policy check --caller ci --action restart_unit --cluster prod --unit web@1.service',
+    )
+    .action(async (options) => done(await (await import('./policy-check.js')).policyCheck(options, source)));
   return command;
+}
+
+/** Collects an option that may be repeated. No default value there: the help would show it as []. */
+function oneMore(value: string, earlier: string[] | undefined): string[] {
+  return [...(earlier ?? []), value];
 }
 
 function seconds(text: string): number {

@@ -1,6 +1,6 @@
 import { CLUSTER_TOKEN } from '../api/cluster.js';
 import { RemoteShell } from '../api/remote-shell.js';
-import { type Components, componentsOf } from '../composition.js';
+import { clustersFileOf, type Components, componentsOf } from '../composition.js';
 import type { Catalogue } from '../core/catalogue.js';
 import { systemClock } from '../lib/clock.js';
 import { reasonOf } from '../lib/errors.js';
@@ -19,6 +19,7 @@ import { checkDiscovery, checkFleet, type HostLookup } from './check-cluster.js'
 import { checkMachines } from './check-machines.js';
 import { checkManager } from './check-manager.js';
 import { checkPlugins } from './check-plugins.js';
+import { checkPolicy } from './check-policy.js';
 import { checkRoundTrip } from './check-round-trip.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
 import { checkDisk, checkEnvironment } from './check-surroundings.js';
@@ -57,7 +58,9 @@ export async function doctor(options: DoctorOptions, source: ConfigurationSource
   const { cluster, roundTrip = false, limitMs = 10_000, replyMs = 30_000, json = false } = options;
   const { print = printOut } = options;
   if (cluster !== undefined && !CLUSTER_TOKEN.test(cluster)) {
-    throw new UsageError('--cluster must be an etcd token: 1 to 128 of the characters A-Z a-z 0-9 _ -');
+    throw new UsageError(
+      '--cluster must be an etcd token, or a name in CLUSTERS_FILE: 1 to 128 of the characters A-Z a-z 0-9 _ -',
+    );
   }
   let code = 0;
   const findings: (Finding & { check: string })[] = [];
@@ -102,11 +105,15 @@ async function* checkSandbox(
     plugins,
     environment,
     watchdogSeconds,
-  }: Pick<Configuration, 'plugins' | 'environment' | 'watchdogSeconds'>,
+    policyFile,
+  }: Pick<Configuration, 'plugins' | 'environment' | 'watchdogSeconds' | 'policyFile'>,
   { cluster, roundTrip }: Pick<CheckOptions, 'cluster' | 'roundTrip'>,
 ): AsyncGenerator<NamedFinding> {
   yield ['configuration', ok('no broker is configured, so the service runs as a sandbox')];
-  yield ['plugins', (await checkPlugins({ plugins, environment, watchdogSeconds })).finding];
+  const { finding, catalogue } = await checkPlugins({ plugins, environment, watchdogSeconds });
+  yield ['plugins', finding];
+  if (policyFile !== undefined)
+    yield ['policy', await checkPolicy(policyFile, { catalogue, clusterNames: undefined })];
   const remedy = 'set AMQP_URL (or MANAGER_URL and the settings it requires) for real clusters';
   yield cluster === undefined
     ? ['the rest', skipped(`nothing to check: a sandbox contains all it needs; ${remedy}`)]
@@ -138,6 +145,9 @@ async function* checkService(
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
   const { finding, catalogue } = await checkPlugins({ plugins, environment, watchdogSeconds });
   yield ['plugins', finding];
+  const clustersFile = resolver && clustersFileOf(clusters);
+  const clusterNames = clustersFile && [...clustersFile.names.values()];
+  yield ['policy', await checkPolicy(configuration.policyFile, { catalogue, clusterNames })];
   const gateway = http !== undefined;
   const brokers = yield* checkManagerAndBrokers(
     { openaperture, amqp, queue, gateway },
@@ -162,10 +172,11 @@ async function* checkService(
         limitMs: options.limitMs,
       }),
     ];
+  const { cluster = '' } = options;
   const { responds, machines } = yield* checkClusters(
     clusters,
     { resolver, fleet: components.fleet },
-    options,
+    { ...options, cluster: clustersFile?.tokens.get(cluster) ?? options.cluster },
   );
   yield* checkSsh(configuration, { catalogue, shell: components.shell, machines }, options);
   const servers: TimeServer[] = [

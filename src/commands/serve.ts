@@ -1,5 +1,5 @@
 import { extname } from 'node:path';
-import type { ConfigurationSource } from '../settings/given-settings.js';
+import { type ConfigurationSource, configurationFile } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import { type Service, type ServiceOptions, startService } from '../composition.js';
@@ -9,6 +9,7 @@ import type { Catalogue } from '../core/catalogue.js';
 import { startWatchdog, type Watchdog } from '../watchdog/watchdog.js';
 import { ForkedIsolation } from '../isolation/forked-isolation.js';
 import { systemClock } from '../lib/clock.js';
+import { startTracing } from '../tracing/start-tracing.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { version } from './version.js';
@@ -38,14 +39,20 @@ export async function serve(
     format: configuration.log.format,
   });
   try {
-    return await run({ configuration, log, watchdog }, output);
+    const tracing = await startTracing({ hostname: configuration.hostname, clock: systemClock, log });
+    const file = configurationFile(source);
+    return await run({ configuration, log, watchdog, tracing, configurationFile: file }, output);
   } finally {
     watchdog.exitExpected();
     output.release();
   }
 }
 
-type Started = Required<Pick<ServiceOptions, 'configuration' | 'log'>> & { watchdog: Watchdog };
+type Started = Pick<ServiceOptions, 'configuration' | 'log' | 'tracing'> & {
+  watchdog: Watchdog;
+  /** The path of the configuration file; undefined: all settings come from the environment. */
+  configurationFile: string | undefined;
+};
 
 async function run(started: Started, output: ProcessOutput): Promise<number> {
   const { configuration, log, watchdog } = started;
@@ -59,7 +66,10 @@ async function run(started: Started, output: ProcessOutput): Promise<number> {
   const uncaught = untilUncaughtError(log).then(() => true);
   const { service, stop } = inSandbox ? await startInSandbox(started, output) : await start(started, output);
   log.info('service started', {
+    version: version(),
+    node: process.version,
     environment: configuration.environment,
+    configuration: started.configurationFile ?? 'environment variables',
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
   });
@@ -76,8 +86,8 @@ interface Running {
 }
 
 async function start(started: Started, output: ProcessOutput): Promise<Running> {
-  const { configuration, log, watchdog } = started;
-  const { environment, plugins, clusters, ssh, rpc, watchdogSeconds } = configuration;
+  const { configuration, log, watchdog, tracing } = started;
+  const { environment, plugins, clusters, ssh, rpc, watchdogSeconds, hostname } = configuration;
   const isolation = new ForkedIsolation({
     module: ISOLATED_HANDLERS,
     settings: {
@@ -88,16 +98,19 @@ async function start(started: Started, output: ProcessOutput): Promise<Running> 
       log: configuration.log,
       maxReplyBytes: rpc.maxReplyBytes,
       watchdogSeconds,
+      hostname,
     },
     clock: systemClock,
     log,
     onLine: (line) => output.logOutput.write(`${line}\n`),
+    activeTrace: tracing?.activeTrace,
   });
   const service = await startService({
     configuration,
     log,
     watch: watchdog,
     isolation,
+    tracing,
     stderr: output.logOutput,
     version: version(),
   });
@@ -106,7 +119,7 @@ async function start(started: Started, output: ProcessOutput): Promise<Running> 
 
 /** Starts the service with a broker in this process and a simulated cluster. */
 async function startInSandbox(
-  { configuration, log, watchdog }: Started,
+  { configuration, log, watchdog, tracing }: Started,
   output: ProcessOutput,
 ): Promise<Running> {
   // Imported only here: a configured service does not need the sandbox.
@@ -131,6 +144,7 @@ async function startInSandbox(
       broker,
       stderr: output.logOutput,
       version: version(),
+      tracing,
     });
     const { httpUrl, catalogue } = service;
     // A sandbox always has a gateway; the check of the settings refuses one without.
@@ -234,13 +248,13 @@ function listenForStopSignals(
 /** Listens for SIGHUP. The returned function sets what it runs: at once, when the signal came before. */
 function listenForReload(): (reload: () => Promise<void>) => void {
   let isWanted = false;
-  let reloadFiles: (() => Promise<void>) | undefined;
+  let reloading: (() => Promise<void>) | undefined;
   process.on('SIGHUP', () => {
-    isWanted = reloadFiles === undefined;
-    void reloadFiles?.();
+    isWanted = reloading === undefined;
+    void reloading?.();
   });
   return (reload) => {
-    reloadFiles = reload;
+    reloading = reload;
     if (isWanted) void reload();
   };
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 
-/** The version of this package. */
+/** The version of this package; `unknown` when its package.json cannot be read. */
 export function version(): string {
   // The build is one folder deeper than the sources.
   for (const path of ['../../package.json', '../../../package.json']) {

@@ -1,4 +1,5 @@
 import type { Caller } from '../api/caller.js';
+import type { TraceHeaders } from '../lib/trace-context.js';
 
 /** What is wrong with one field of a call. */
 export interface FieldProblem {
@@ -31,8 +32,10 @@ export interface Call {
   readonly encoding: string;
   /** The number of workers that have had it, this one included, as far as is known. */
   readonly attempt: number;
-  /** Context that the caller sends for other systems, such as `traceparent`. */
-  readonly context: Readonly<Record<string, string>>;
+  /** The trace that the caller sends. */
+  readonly context: TraceHeaders;
+  /** The trace in which it is recorded. Set when it is received, where traces are on; `traceIdOf` tells the caller's too. */
+  traceId?: string | undefined;
   /** `repeated`: another worker may have begun it. */
   readonly delivery: 'first' | 'repeated';
   /** Whether another worker may have the same message too; always true of a repeated one. */
@@ -50,6 +53,8 @@ export interface ErrorBody {
   errors: string[];
   code: string;
   details?: unknown;
+  /** The trace in which the request is found; only when there is one. */
+  trace_id?: string;
 }
 
 /** What a caller should know besides the result. */

@@ -40,6 +40,7 @@ import { FairQueue } from './fair-queue.js';
 import { type Isolation, MustRunAlone } from './isolation.js';
 import { compose, type Middleware } from './middleware.js';
 import { ofRepeatedChange } from './repeated-change.js';
+import { traceIdOf } from './trace-id.js';
 
 /** A call whose action runs. */
 export interface RunningCall {
@@ -71,6 +72,8 @@ export interface RunnerOptions {
   policy?: AccessPolicy | undefined;
   /** The name that the operator has given the cluster of a token; by default none has one. */
   clusterName?: ((token: string) => string | undefined) | undefined;
+  /** The etcd token of the cluster that has this name, which callers may use in its place; by default no name has one. */
+  clusterToken?: ((name: string) => string | undefined) | undefined;
   /** Called before each change; undefined: nothing is. */
   beforeChange?: BeforeChange | undefined;
   /** Runs a handler in the context of its call, such as a trace; undefined: there is none. */
@@ -202,6 +205,7 @@ export class Runner {
       hasClaims: claims !== undefined,
       policy: options.policy,
       clusterName: options.clusterName,
+      clusterToken: options.clusterToken,
       onDenied: (denied) => options.events.emit('denied', { ...denied, at: clock.now() }),
       onResponse: ({ key }) => this.#queue.responded(key),
     });
@@ -385,6 +389,7 @@ export class Runner {
           parameters,
           token: undefined,
           caller,
+          traceId: traceIdOf(call),
           unitNames: [],
           units: undefined,
           deadline: begin + ms,

@@ -49,7 +49,7 @@ export class Gateway {
     const { brokers, connect, queue, tls, clock, clientLog } = options;
     const name = 'fleet-manager-client';
     const client = new AmqpRoute(queue, { brokers, connect, tls, name, clock, log: clientLog });
-    const { host, port, token, maxBodyBytes, memoryBytes, describe, log } = options;
+    const { host, port, token, maxBodyBytes, memoryBytes, describe, traceRequest, log } = options;
     const notReady = () => {
       const { problem } = client;
       return [...options.notReady(), ...(problem === undefined ? [] : [`the HTTP gateway: ${problem}`])];
@@ -61,6 +61,7 @@ export class Gateway {
       maxBodyBytes,
       memoryBytes,
       describe,
+      traceRequest,
       notReady,
       clock,
       log,

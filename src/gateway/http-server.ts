@@ -7,6 +7,7 @@ import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
 import type { Clock } from '../lib/clock.js';
 import { memoryOf } from '../lib/decoded-memory.js';
 import { stringifyExactly } from '../lib/exact-json.js';
+import { type TraceHeaders, traceHeadersIn } from '../lib/trace-context.js';
 import { whenUsed } from '../lib/when-used.js';
 import type { Logger } from '../lib/logger.js';
 import type { ActionDescription } from '../core/action-description.js';
@@ -34,9 +35,25 @@ export interface HttpServerOptions {
   /** The memory for all requests and their replies, in bytes. */
   memoryBytes: number;
   clock: Clock;
+  /** Begins the trace of a call, or continues that of its caller; undefined: traces are off. */
+  traceRequest?: TraceRequest | undefined;
   /** How long a request may take to arrive, in milliseconds; 60 s by default. */
   arrivalMs?: number;
   log: Logger;
+}
+
+/**
+ * @param route the path, with the names of its parameters
+ * @param trace that of the caller
+ */
+export type TraceRequest = (method: string, route: string, trace: TraceHeaders) => TracedRequest;
+
+/** A call in progress. */
+export interface TracedRequest {
+  /** The headers that continue its trace. */
+  readonly trace: TraceHeaders;
+  /** @param status of the response; undefined: the caller has gone without it */
+  end(status: number | undefined): void;
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;
@@ -58,6 +75,7 @@ const ARRIVING_FORMS = 6;
 const ENCODED_FORMS = 4;
 /** Routes that need no token: orchestrators ask these. */
 const HEALTH_ROUTES: ReadonlySet<string> = new Set(['/livez', '/readyz']);
+const ACTION_ROUTE = '/v1/actions/:name';
 /** The allowed methods of each path. */
 const METHODS: readonly [path: RegExp, allowed: string][] = [
   [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
@@ -178,7 +196,7 @@ export class HttpServer {
       return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons });
     });
     fastify.get('/v1/actions', async () => ({ actions: this.#options.describe() }));
-    fastify.post<{ Params: { name: string } }>('/v1/actions/:name', async (request, reply) =>
+    fastify.post<{ Params: { name: string } }>(ACTION_ROUTE, async (request, reply) =>
       this.#act(request.params.name, request, reply),
     );
   }
@@ -253,6 +271,7 @@ export class HttpServer {
         'the header timeout-ms must be a number of milliseconds, at least 1',
       );
     const closed = new AbortController();
+    const trace = this.#traceOf(request, reply);
     reply.raw.once('close', () => closed.abort());
     const isRead = this.#options.describe().some(({ name, effect }) => name === action && effect === 'read');
     const call = this.#options.client.request(action, {
@@ -261,6 +280,7 @@ export class HttpServer {
       timeoutMs,
       signal: closed.signal,
       resend: isRead,
+      trace,
     });
     this.#calls.add(call);
     let envelope: AnswerEnvelope;
@@ -283,6 +303,16 @@ export class HttpServer {
       .code(statusOf(envelope.status, envelope.response_body))
       .type('application/json; charset=utf-8')
       .send(body);
+  }
+
+  /** The headers that continue the trace of a call in the service. */
+  #traceOf(request: FastifyRequest, { raw }: FastifyReply): TraceHeaders {
+    const given = traceHeadersIn(request.headers);
+    const { traceRequest } = this.#options;
+    if (traceRequest === undefined) return given;
+    const traced = traceRequest('POST', ACTION_ROUTE, given);
+    raw.once('close', () => traced.end(raw.writableFinished ? raw.statusCode : undefined));
+    return traced.trace;
   }
 
   #unexpected(error: unknown, reply: FastifyReply): FastifyReply {

@@ -5,13 +5,16 @@ export type UpstreamKind = 'discovery' | 'fleet' | 'ssh' | 'manager' | 'claims';
 export interface UpstreamCall {
   /** Headers that continue the caller's trace there; undefined: none. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** @param error why it failed; undefined: it did not */
-  end(error?: unknown): void;
+  /**
+   * @param error why it failed; undefined: it did not
+   * @param wasStopped whether it was ended here before it had a result, such as when its caller waits no longer
+   */
+  end(error?: unknown, wasStopped?: boolean): void;
 }
 
 /**
  * Is told of each call to another server when it begins.
- * @param operation what is done, such as `GET /fleet/v1/units` without anything from a caller in it
+ * @param operation what is done, such as `GET units/{name}`: one of a few texts, with nothing in it from a caller
  * @param host where it goes
  */
 export type WatchUpstream = (kind: UpstreamKind, operation: string, host: string) => UpstreamCall;

@@ -4,6 +4,7 @@ import type { Call } from '../core/call.js';
 import { callerTimeout } from '../core/caller-timeout.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
+import { traceHeadersIn, tracePointOf } from '../lib/trace-context.js';
 import type { Codec } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
@@ -42,7 +43,6 @@ export interface RequestReaderOptions {
 /** A larger message is decoded, and its reply encoded, in a turn of the event loop of its own. */
 const LARGE_BYTES = 64 * 1024;
 const SMALL_BYTES = 4 * 1024;
-const NO_CONTEXT: Call['context'] = Object.freeze({});
 
 /** Reads the requests in deliveries. */
 export class RequestReader {
@@ -156,8 +156,14 @@ class ReadRequest implements Request {
   }
 
   get log(): Logger {
-    this.#log ??= this.#logFor({ request: this.id });
+    this.#log ??= this.#logFor(this.#fields());
     return this.#log;
+  }
+
+  #fields(): Record<string, unknown> {
+    const { headers = {} } = this.delivery.properties;
+    const trace = tracePointOf(headers.traceparent);
+    return trace === undefined ? { request: this.id } : { request: this.id, trace_id: trace.traceId };
   }
 }
 
@@ -208,7 +214,9 @@ export function callOf(
     door: sender.door ?? (envelope.recordId === undefined ? 'amqp' : 'manager'),
     encoding: codec.name,
     attempt: delivery.attempt,
-    context: contextOf(headers),
+    context: traceHeadersIn(headers),
+    // Set later, but a property from the start: an object that gets one later costs more.
+    traceId: undefined,
     delivery: mayHaveBegun ? 'repeated' : 'first',
     mayBeCopy: delivery.mayBeCopy,
     mustRunAlone,
@@ -216,10 +224,4 @@ export function callOf(
     wantsParts: false,
     signal: delivery.connection.lost,
   };
-}
-
-/** The caller's trace (W3C Trace Context). */
-function contextOf({ traceparent, tracestate }: Record<string, unknown>): Call['context'] {
-  if (typeof traceparent !== 'string') return NO_CONTEXT;
-  return typeof tracestate === 'string' ? { traceparent, tracestate } : { traceparent };
 }

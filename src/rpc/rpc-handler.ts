@@ -3,6 +3,7 @@ import type { Caller } from '../api/caller.js';
 import type { Call, Reply, Settled } from '../core/call.js';
 import type { CallEventBus, DeadLetterKind } from '../core/call-events.js';
 import type { Runner } from '../core/runner.js';
+import { traceIdOf } from '../core/trace-id.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { LinkedList, type Place } from '../lib/linked-list.js';
@@ -42,6 +43,8 @@ export interface RpcHandlerOptions {
   clock: Clock;
   /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
+  /** Sends the reply to a call in the context of that call; undefined: there is none. */
+  inContextOf?: (<T>(call: Call, run: () => T) => T) | undefined;
 }
 
 /** How a request is answered. */
@@ -492,7 +495,7 @@ export class RpcHandler {
     const deadLetter = lost ? settled.body.errors.join(' ') : undefined;
     const told = (reply: Reply) => call && { call, reply };
     if (request.channels.length === 0) return { outgoing: 'none', deadLetter, settled: told(settled) };
-    const { outgoing, reply } = this.#encoded(settled, request);
+    const { outgoing, reply } = this.#encoded(withTraceId(settled, call), request);
     return { outgoing, deadLetter, settled: told(reply) };
   }
 
@@ -505,8 +508,13 @@ export class RpcHandler {
 
   /** Sends the answer, and tells what came of the call. */
   #answer(request: Request, { outgoing, settled }: Outcome): Promise<void> {
-    const { events, clock } = this.#options;
-    const sending = outgoing === 'none' ? DROPPED : this.#send(outgoing, request, request.channels);
+    const { events, clock, inContextOf } = this.#options;
+    const sending =
+      outgoing === 'none'
+        ? DROPPED
+        : inContextOf === undefined || settled === undefined
+          ? this.#send(outgoing, request, request.channels)
+          : inContextOf(settled.call, () => this.#send(outgoing, request, request.channels));
     return sending.then(
       (sent) => {
         if (settled === undefined) return undefined;
@@ -571,6 +579,13 @@ export class RpcHandler {
     const done = await this.#republisher.deadLetter(delivery, reason);
     if (done) events.emit('deadLettered', { reason, kind, at: clock.now() });
   }
+}
+
+/** An error tells its caller where to find what has happened, when the request is in a trace. */
+function withTraceId(reply: Reply, call: Call | undefined): Reply {
+  if (reply.status === 'completed' || call === undefined) return reply;
+  const traceId = traceIdOf(call);
+  return traceId === undefined ? reply : { status: 'error', body: { ...reply.body, trace_id: traceId } };
 }
 
 function mustRunAlone({ suspect }: Delivery): boolean {

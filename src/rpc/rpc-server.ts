@@ -9,7 +9,7 @@ import type { PublishConfirmed } from './publisher.js';
 import type { ReplyChannel } from './reply-channel.js';
 import { DeliveryWindow } from './delivery-window.js';
 import { ReplyToChannel } from './reply-to-channel.js';
-import { RpcHandler } from './rpc-handler.js';
+import { RpcHandler, type RpcHandlerOptions } from './rpc-handler.js';
 
 /** Pauses and resumes the consumption of requests. */
 export interface Flow {
@@ -35,6 +35,8 @@ export interface RpcServerOptions
   channels?: (flow: Flow) => readonly ReplyChannel[];
   /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
+  /** Sends the reply to a call in the context of that call; undefined: there is none. */
+  inContextOf?: RpcHandlerOptions['inContextOf'];
 }
 
 /** How long the broker may take to cancel the consumer at shutdown, in milliseconds. */
@@ -105,6 +107,7 @@ export class RpcServer {
       maxReplyBytes,
       clock,
       logFor,
+      inContextOf: options.inContextOf,
     });
   }
 

@@ -105,13 +105,19 @@ function contentOfTextFile(path: string): Buffer {
     : content;
 }
 
+/** The path of the configuration file; undefined: there is none. */
+export function configurationFile({ env, directory }: ConfigurationSource): string | undefined {
+  const file = join(directory, 'config', `${env.NODE_ENV?.trim() || DEFAULT_ENVIRONMENT}.json`);
+  return existsSync(file) ? file : undefined;
+}
+
 /** Undefined when the file cannot be read; then a problem is added. */
 function settingsOfFile(
-  { env, directory }: ConfigurationSource,
+  source: ConfigurationSource,
   problems: string[],
 ): Record<string, unknown> | undefined {
-  const file = join(directory, 'config', `${env.NODE_ENV?.trim() || DEFAULT_ENVIRONMENT}.json`);
-  if (!existsSync(file)) return {};
+  const file = configurationFile(source);
+  if (file === undefined) return {};
   try {
     const content: unknown = JSON.parse(contentOfTextFile(file).toString('utf8'));
     if (typeof content !== 'object' || content === null || Array.isArray(content))

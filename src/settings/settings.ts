@@ -227,6 +227,11 @@ export const SETTINGS = {
       about: 'The only actions to serve, separated by commas. Unset: all.',
     }),
   },
+  /** The path of the policy file, which is read again when it changes. Undefined: every caller may do everything. */
+  policyFile: setting('POLICY_FILE', text(), {
+    about:
+      'A YAML or JSON file that says which callers may do what; it is read again when it changes. Unset: every caller may do everything.',
+  }),
   /** Undefined: no HTTP gateway. */
   http: optional({
     host: setting('HTTP_HOST', host(), {

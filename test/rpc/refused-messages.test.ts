@@ -451,7 +451,7 @@ if (rabbitmq() !== undefined) {
       await channel.bindQueue(queue, exchange, `root.${queue}`);
     });
     manager.addExchange(7, { rootExchangeName: exchange, routingKey: 'root' });
-    const connections = [{ host: '127.0.0.1', port: broker.port, username, password: 'secret' }];
+    const connections = [{ host: '127.0.0.1', port: broker.port, username, password: broker.password }];
     manager.addBroker(3, { connections });
     const { url: managerUrl, oauthUrl, clientId, clientSecret } = manager;
     const oauth = { url: oauthUrl, clientId, clientSecret };

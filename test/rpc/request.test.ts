@@ -57,6 +57,8 @@ const FIRST = { mayHaveBegun: false, mustRunAlone: false, waitedMs: 0, vouchedFo
 const SENDER = { name: 'ops', verifiedBy: 'broker', door: undefined } as const;
 const NOBODY = { name: undefined, verifiedBy: undefined, door: undefined };
 
+const TRACEPARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+
 test('a request is named by its record, or else by its message id, and a name that is empty is none', (t) => {
   const { read } = reading();
   t.is(read({ body: { id: 13, ...BODY }, properties: { messageId: 'm' } }).id, '13');
@@ -153,7 +155,7 @@ test('a request is large above 64 KiB', (t) => {
 
 test('a call has what its message says', (t) => {
   const { read, lost } = reading({ channels: [CHANNEL, { ...CHANNEL, reaches: () => false }] });
-  const headers = { 'timeout-ms': 7_000, traceparent: '00-1-1-00', tracestate: 'a=1', other: 'x' };
+  const headers = { 'timeout-ms': 7_000, traceparent: TRACEPARENT, tracestate: 'a=1', other: 'x' };
   const request = read({ properties: { messageId: 'm', headers } });
   t.deepEqual(callOf(request, { ...FIRST, waitedMs: 3 }), {
     id: 'm',
@@ -168,7 +170,8 @@ test('a call has what its message says', (t) => {
     door: 'amqp',
     encoding: 'json',
     attempt: 1,
-    context: { traceparent: '00-1-1-00', tracestate: 'a=1' },
+    context: { traceparent: TRACEPARENT, tracestate: 'a=1' },
+    traceId: undefined,
     delivery: 'first',
     mayBeCopy: false,
     mustRunAlone: false,
@@ -206,8 +209,10 @@ test('a call tells who is not known, that nobody waits, and what may have begun'
   });
   t.like(call, { caller: { name: 'anonymous' }, delivery: 'repeated', mayBeCopy: true });
   t.like(call, { mustRunAlone: true, wantsReply: false, context: {} });
-  const trace = read({ properties: { headers: { traceparent: '00-1-1-00', tracestate: 7 } } });
-  t.deepEqual(callOf(trace, FIRST).context, { traceparent: '00-1-1-00' });
+  const trace = read({ properties: { headers: { traceparent: TRACEPARENT, tracestate: 7 } } });
+  t.deepEqual(callOf(trace, FIRST).context, { traceparent: TRACEPARENT });
+  const invalid = read({ properties: { headers: { traceparent: '00-1-1-00', tracestate: 'a=1' } } });
+  t.deepEqual(callOf(invalid, FIRST).context, {});
   const none = read({ properties: { headers: { tracestate: 'a=1' } } });
   t.deepEqual(callOf(none, FIRST).context, {});
 });

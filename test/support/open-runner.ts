@@ -1,6 +1,4 @@
 import { ANONYMOUS } from '../../src/api/caller.js';
-import type { AccessPolicy } from '../../src/core/access-policy.js';
-import type { BeforeChange } from '../../src/core/before-change.js';
 import type { ChangeClaims } from '../../src/core/change-claims.js';
 import type { Call, Settled } from '../../src/core/call.js';
 import { CallEventBus } from '../../src/core/call-events.js';
@@ -14,24 +12,27 @@ import { logRequests } from '../../src/telemetry/request-log.js';
 import { doing } from './actions.js';
 import { logLines } from './log-lines.js';
 import { ManualClock } from './manual-clock.js';
+import { planted } from './planted-secrets.js';
 
-interface RunnerSettings {
+interface RunnerSettings
+  extends Pick<RunnerOptions, 'policy' | 'clusterName' | 'clusterToken' | 'beforeChange' | 'inContextOf'> {
   maxCalls?: number;
   concurrency?: number;
   clusterConcurrency?: number;
   middlewares?: readonly Middleware[];
   isolation?: RunnerOptions['isolation'];
   claims?: ChangeClaims;
-  policy?: AccessPolicy;
-  beforeChange?: BeforeChange;
 }
+
+/** The etcd token of the cluster. */
+export const TOKEN = planted('token');
 
 /** A call of the action `act` on a cluster. */
 export function callOf(changes: Partial<Call> = {}): Call {
   return {
     id: 'r1',
     action: 'act',
-    target: 'token',
+    target: TOKEN,
     parameters: undefined,
     timeoutMs: undefined,
     waitedMs: 0,

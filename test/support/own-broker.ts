@@ -8,11 +8,14 @@ import type { ExecutionContext } from 'ava';
 import { connect } from '../../src/rpc/patched-amqplib.js';
 import type { TestBroker } from './brokers.js';
 import { eventually } from './eventually.js';
+import { planted } from './planted-secrets.js';
 import { inRepository } from './repository.js';
 
 /** A separate RabbitMQ, which a test can stop, start and manage. */
 export interface OwnBroker extends TestBroker {
   port: number;
+  /** That of each user whom `user` adds. */
+  password: string;
   /** Starts it (again); resolves when it serves. Durable objects are kept. */
   start(): Promise<void>;
   stop(): Promise<void>;
@@ -49,6 +52,8 @@ export async function startOwnBroker(
   await mkdir(join(directory, 'conf.d'));
   await writeFile(join(directory, 'conf.d/10.conf'), settings.map((line) => `${line}\n`).join(''));
   const port = Number((await run(inRepository('scripts/free-port'))).stdout);
+  /** Of the users that tests add. */
+  const password = planted('broker-password');
   const urlOf = (login: string) => `amqp://${login}@127.0.0.1:${port}`;
   const brokerOf = (name: string, url: string): TestBroker => ({
     name,
@@ -87,16 +92,17 @@ export async function startOwnBroker(
   const user: OwnBroker['user'] = async (name, { configure = '.*', write = '.*', read = '.*' }) => {
     const [login, ...permissions] = [name, configure, write, read].map(binary);
     await evaluate(
-      `case rabbit_auth_backend_internal:exists(${login}) of true -> ok; false -> rabbit_auth_backend_internal:add_user(${login}, <<"secret">>, <<"test">>) end, ` +
+      `case rabbit_auth_backend_internal:exists(${login}) of true -> ok; false -> rabbit_auth_backend_internal:add_user(${login}, ${binary(password)}, <<"test">>) end, ` +
         `rabbit_auth_backend_internal:set_permissions(${login}, <<"/">>, ${permissions.join(', ')}, <<"test">>)`,
     );
     const forgotten = `lists:all(fun({P, I}) -> proplists:get_value(user, I) =/= ${login} orelse process_info(P, current_function) =:= {current_function, {erlang, hibernate, 3}} end, ets:tab2list(channel_created))`;
     await eventually('its channels are idle', async () => (await evaluate(forgotten)) === 'true');
-    return brokerOf(name, urlOf(`${name}:secret`));
+    return brokerOf(name, urlOf(`${name}:${password}`));
   };
   const broker = {
     ...brokerOf('own RabbitMQ', urlOf('guest:guest')),
     port,
+    password,
     start,
     stop: () => end('SIGTERM'),
     ctl,

@@ -19,6 +19,7 @@ import { cuttable, type TestBroker } from './brokers.js';
 import { eventually } from './eventually.js';
 import type { Isolation } from '../../src/core/isolation.js';
 import { logLines } from './log-lines.js';
+import { refuseSecretsIn } from './planted-secrets.js';
 import { queuesOf } from '../../src/rpc/queues.js';
 
 export interface RunningRequests {
@@ -209,7 +210,10 @@ export class RawCaller {
       `an answer to ${correlationId}`,
       () => this.repliesFor(correlationId)[0],
     );
-    return { message, answer: JSON.parse(message.content.toString()) };
+    const answer: Answered = JSON.parse(message.content.toString());
+    // A reply contains the request too, with the token that its caller has sent.
+    refuseSecretsIn(JSON.stringify({ ...answer, request_body: undefined }), 'a reply');
+    return { message, answer };
   }
 
   repliesFor(correlationId: string): ConsumeMessage[] {

@@ -5,6 +5,7 @@ import type { ActionDescription } from '../../core/action-description.js';
 import type { BeforeChange, BeginningChange } from '../../core/before-change.js';
 import type { Call } from '../../core/call.js';
 import type { CallEventBus, CallEvents } from '../../core/call-events.js';
+import { traceIdOf } from '../../core/trace-id.js';
 import type { Clock } from '../../lib/clock.js';
 import { untilAborted } from '../../lib/until-aborted.js';
 import { type AuditLine, textOf } from './audit-line.js';
@@ -23,8 +24,6 @@ export interface AuditOptions {
   worker: string;
   version: string;
   clock: Clock;
-  /** The trace of a call; undefined: there are none. */
-  traceIdOf?: ((call: Call) => string | undefined) | undefined;
 }
 
 /** An admitted call that is audited. Times in the clock's milliseconds. */
@@ -174,7 +173,7 @@ export class Audit {
     { action, cluster, units, rule, id, work }: Omit<Audited, 'beganAt' | 'endedAt' | 'cameTo'>,
     more: Partial<AuditLine>,
   ): SinkLine {
-    const { worker, version, clock, traceIdOf } = this.#options;
+    const { worker, version, clock } = this.#options;
     const line: AuditLine = {
       time: timeOf(clock),
       event,
@@ -193,7 +192,7 @@ export class Audit {
       rule,
       ...more,
       attempt: call.attempt,
-      trace_id: traceIdOf?.(call),
+      trace_id: traceIdOf(call),
       worker: cut(worker),
       version,
     };

@@ -6,11 +6,13 @@ import type { AwaitedLine } from '../../../src/access/audit/audit-queue.js';
 import type { SinkLine } from '../../../src/access/audit/audit-sink.js';
 import type { AccessPolicy } from '../../../src/core/access-policy.js';
 import { type Action, unitName } from '../../../src/plugin.js';
+import { Cluster } from '../../../src/api/cluster.js';
 import { doing } from '../../support/actions.js';
-import { callOf, openRunner, settle, steered, watched } from '../../support/open-runner.js';
+import { planted } from '../../support/planted-secrets.js';
+import { callOf, openRunner, settle, steered, TOKEN, watched } from '../../support/open-runner.js';
 import { fakeClaims } from '../../core/fake-claims.js';
 
-const PLANTED = 'Zq-planted-secret';
+const PLANTED = planted('audit');
 const CHANGE = {
   name: 'act',
   effect: 'change',
@@ -89,7 +91,7 @@ test('a change has two lines: one before it begins, and one with what its caller
     action: 'act',
     effect: 'change',
     work: 'run',
-    cluster: '3c469e9d6c',
+    cluster: new Cluster(TOKEN).hash,
     units: ['web.service'],
     decision: 'allowed',
     attempt: 2,
@@ -112,7 +114,8 @@ test('a change has two lines: one before it begins, and one with what its caller
   });
   t.regex(String(begun?.time), /^2026-01-01T00:16:40\.000Z$/);
   t.false(world.texts.join('').includes(PLANTED));
-  t.false(world.texts.join('').includes('"token"'), 'the token of the cluster');
+  t.false(world.texts.join('').includes(TOKEN));
+  t.false('trace_id' in (begun ?? {}));
 });
 
 test('a change does not begin before its line is kept', async (t) => {
@@ -201,6 +204,16 @@ test('the second line has what the caller got: another reply, or none', async (t
       ['completed', 'dropped'],
       ['completed', 'unanswered'],
     ],
+  );
+});
+
+test('the lines have the trace of the request', async (t) => {
+  const { codeFor, world } = audited([doing(async () => ({}), CHANGE)]);
+  const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+  t.is(await codeFor({ context: { traceparent } }), 'completed');
+  t.deepEqual(
+    world.lines.map((line) => line.trace_id),
+    ['0af7651916cd43dd8448eb211c80319c', '0af7651916cd43dd8448eb211c80319c'],
   );
 });
 

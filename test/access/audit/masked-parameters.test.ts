@@ -4,9 +4,10 @@ import { array, object, string } from 'yup';
 import { maskedParameters, namesSecret } from '../../../src/access/audit/masked-parameters.js';
 import { textOf } from '../../../src/access/audit/audit-line.js';
 import { jsonSchemaOf } from '../../../src/core/json-schema.js';
+import { planted } from '../../support/planted-secrets.js';
 import { UNSAFE } from '../../support/unsafe-characters.js';
 
-const PLANTED = 'Zq-planted-secret';
+const PLANTED = planted('audit');
 
 test('a field that its action marks as a secret is masked, at any level', (t) => {
   const secret = () => string().meta({ secret: true, description: 'A secret.' });
