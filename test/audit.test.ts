@@ -206,6 +206,30 @@ if (rabbit !== undefined) {
     t.like(logs.find(/^audit lines unsent$/)[0], { level: 'error', lines: 5 });
   });
 
+  test('on standard error the lines of the audit are between those of the log', async (t) => {
+    const queue = queueFor(t, rabbit);
+    const change = await steeredChange(t);
+    await change.finish();
+    const worker = await startWorker(t, {
+      AMQP_URL: rabbit.url,
+      QUEUE_NAME: queue,
+      PLUGIN_PATHS: change.PLUGIN_PATHS,
+      AUDIT: 'stderr',
+      LOG_LEVEL: 'info',
+    });
+    const caller = await RawCaller.open(t, rabbit, queue);
+    t.is((await caller.ask(REQUEST)).answer.status, 'completed');
+    worker.process.kill('SIGTERM');
+    t.is(await worker.ended, 0);
+    t.deepEqual(
+      worker.lines.filter(({ event }) => event !== undefined).map(({ event, outcome }) => [event, outcome]),
+      [
+        ['begun', undefined],
+        ['settled', 'completed'],
+      ],
+    );
+  });
+
   test('a file has the first line of a change whose worker was killed, and what comes after SIGHUP is in a new file', async (t) => {
     const queue = queueFor(t, rabbit);
     const change = await steeredChange(t);
