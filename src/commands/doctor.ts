@@ -150,7 +150,7 @@ async function* checkService(
   yield ['policy', await checkPolicy(configuration.policyFile, { catalogue, clusterNames })];
   const gateway = http !== undefined;
   const brokers = yield* checkManagerAndBrokers(
-    { openaperture, amqp, queue, gateway },
+    { openaperture, amqp, queue, gateway, audit: audit?.target === 'stream' },
     installation,
     options,
   );
@@ -188,18 +188,23 @@ async function* checkService(
   yield ['clock', await checkClock(servers, { clock: systemClock, limitMs: options.limitMs })];
 }
 
-type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp'> & { queue: string; gateway: boolean };
+type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp'> & {
+  queue: string;
+  gateway: boolean;
+  /** Whether the audit goes into a stream. */
+  audit: boolean;
+};
 
 /**
  * @param installation undefined: there is none, or its settings are invalid
  * @returns the brokers of the installation; empty when there is none or they are not known
  */
 async function* checkManagerAndBrokers(
-  { openaperture, amqp, queue, gateway }: BrokerSettings,
+  { openaperture, amqp, queue, gateway, audit }: BrokerSettings,
   installation: Installation | undefined,
   { limitMs }: Pick<CheckOptions, 'limitMs'>,
 ): AsyncGenerator<NamedFinding, readonly BrokerToCheck[]> {
-  const options = { queue, gateway, tls: amqp?.tls, limitMs };
+  const options = { queue, gateway, audit, tls: amqp?.tls, limitMs };
   if (openaperture === undefined) {
     const brokers = (amqp?.urls ?? []).map((url) => ({ url }));
     yield ['broker', await checkBrokers(brokers, { ...options, settings: 'AMQP_URL' })];

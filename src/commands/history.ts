@@ -60,7 +60,7 @@ export async function history(options: HistoryOptions, source: ConfigurationSour
   if (target !== 'stream') await readFile(target, options, show);
   else await readBroker(configuration, options, { show, counts });
   if (rows !== undefined) print(rows.rest());
-  reportCounts(counts);
+  reportCounts(counts, options.user);
   return 0;
 }
 
@@ -180,10 +180,10 @@ async function connected(
   throw new Error(`no broker can be reached: ${reasonOf(cause)}`, { cause });
 }
 
-function reportCounts({ forged, unreadable }: Counts): void {
+function reportCounts({ forged, unreadable }: Counts, user: string | undefined): void {
   if (forged > 0)
     printError(
-      `${counted(forged, 'line')} left out that the service has not written: another user has published ${forged === 1 ? 'it' : 'them'}\n`,
+      `${counted(forged, 'line')} left out that the service has not written: another user has published ${forged === 1 ? 'it' : 'them'}\n${user === undefined ? '-> if the service has another user on the broker than AMQP_URL here, name it: --user NAME\n' : ''}`,
     );
   if (unreadable > 0) printError(`${counted(unreadable, 'line')} left out that cannot be read\n`);
 }

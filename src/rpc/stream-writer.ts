@@ -1,3 +1,4 @@
+import { runWithin } from '../lib/time-limit.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { brokerReason } from './broker-refusal.js';
 import { ConnectionManager, type ConnectionManagerOptions } from './connection-manager.js';
@@ -13,6 +14,9 @@ export interface StreamWriterOptions {
   /** How long the broker keeps messages, where the stream has to be declared. */
   maxAgeDays: number;
 }
+
+/** How long lines wait for a connection until they count as not written, in milliseconds. */
+const CONNECT_MS = 1_000;
 
 /** A message for a stream. */
 export interface StreamLine {
@@ -53,8 +57,9 @@ export class StreamWriter {
    * @returns how many of the first ones the broker has confirmed, and why not all
    */
   async write(lines: readonly StreamLine[]): Promise<{ kept: number; problem?: string }> {
-    const { current, problem } = this.#connections;
+    const current = this.#connections.current ?? (await this.#connected());
     const channel = current && this.#channels.get(current);
+    const { problem } = this.#connections;
     if (current === undefined || channel === undefined || problem !== undefined)
       return { kept: 0, problem: problem ?? 'there is no connection to a broker' };
     const outcomes = await Promise.allSettled(
@@ -83,6 +88,13 @@ export class StreamWriter {
     await step(`declare the stream ${stream}`, async () => declareStream(connection, { stream, maxAgeDays }));
     const channel = await step('open a channel', async () => PublishChannel.open(connection));
     this.#channels.set(connection, channel);
+  }
+
+  /** Waits for a moment: a connection that was good is restored soon, and one is made at the start. */
+  async #connected(): Promise<BrokerConnection | undefined> {
+    const { clock } = this.#options.connection;
+    const limit = { ms: CONNECT_MS, clock, reason: () => new Error('there is no connection to a broker') };
+    return runWithin(limit, async (signal) => this.#connections.whenConnected(signal)).catch(() => undefined);
   }
 
   async #publish(
