@@ -35,6 +35,7 @@ import type { PluginWatch } from './core/plugin-watch.js';
 import { CallEventBus } from './core/call-events.js';
 import { logRequests } from './telemetry/request-log.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
+import { auditStreamOf } from './rpc/queues.js';
 import { systemClock } from './lib/clock.js';
 import type { Logger } from './lib/logger.js';
 import { settledWithin } from './lib/settled-within.js';
@@ -42,6 +43,7 @@ import { watchedByAll, type WatchUpstream } from './lib/upstream.js';
 import { packageVersion } from './lib/package-version.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
+import type { RunningAudit, RunningAuditOptions } from './access/audit/running-audit.js';
 import { startWatchdog } from './watchdog/watchdog.js';
 import type { Tracing } from './tracing/tracing.js';
 
@@ -85,6 +87,11 @@ export interface Service {
 
 type Brokers = () => Promise<readonly BrokerAddress[]>;
 
+interface BrokerAccess {
+  brokers: Brokers;
+  connect: Connect;
+}
+
 export interface ServiceOptions {
   configuration: Configuration;
   log: Log;
@@ -96,9 +103,13 @@ export interface ServiceOptions {
   /** How to log in to machines; the configuration by default. */
   ssh?: Configuration['ssh'];
   /** The addresses of the brokers and how to connect; the configuration by default. */
-  broker?: { brokers: Brokers; connect: Connect };
+  broker?: BrokerAccess;
   /** Where the handlers of repeated calls run; in this process by default. */
   isolation?: Isolation;
+  /** Where audit lines go when they go to standard error; that of the process by default. */
+  stderr?: NodeJS.WritableStream;
+  /** The version of the service, for people. */
+  version?: string;
   /** Records traces; undefined: there are none. */
   tracing?: Tracing | undefined;
 }
@@ -394,6 +405,18 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   installation?.watch(events);
   const claimStore = await claimStoreOf(claims, { clock, log, watch: watchUpstream });
   const { names: clusterNames, tokens: clusterTokens } = actions.clusters;
+  // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
+  // not be one cluster.
+  let served: string | undefined;
+  const servedBrokers: Brokers = async () => (served === undefined ? brokers() : [{ url: served }]);
+  const audit = await auditOf(configuration, {
+    events,
+    broker: { connect, brokers: servedBrokers },
+    stderr: options.stderr ?? process.stderr,
+    version: options.version ?? 'unknown',
+    clock,
+    log,
+  });
   const runner = new Runner({
     catalogue,
     events,
@@ -407,14 +430,12 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     clusterConcurrency: rpc.clusterConcurrency,
     isolation,
     claims: claimStore,
+    beforeChange: audit?.beforeChange,
     inContextOf,
     policy,
     clusterName: clusterNames.size > 0 ? (token) => clusterNames.get(token) : undefined,
     clusterToken: clusterTokens.size > 0 ? (name) => clusterTokens.get(name) : undefined,
   });
-  // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
-  // not be one cluster.
-  let served: string | undefined;
   const memory = memoryShares(rpc.memoryBudgetBytes, { hasGateway: http !== undefined });
   const requests = new RpcServer({
     connection: {
@@ -427,6 +448,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
         if (served === address.url) return;
         served = address.url;
         gateway?.brokersChanged();
+        audit?.brokersChanged();
       },
       clock,
       log,
@@ -458,7 +480,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     depths: async () => requests.depths(),
   });
   const gateway = await gatewayOf(http, {
-    brokers: async () => (served === undefined ? brokers() : [{ url: served }]),
+    brokers: servedBrokers,
     connect,
     queue: rpc.queue,
     tls: amqp?.tls,
@@ -480,10 +502,15 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   if (policy === undefined) log.info('no policy', { allowed: 'every caller may do everything' });
   else log.info('policy loaded', { file: configuration.policyFile, rules: policy.ruleCount });
   // Add a file that may change here.
-  const reloads: (() => void | Promise<void>)[] = [async () => policy?.reload(), () => httpTokens?.reload()];
+  const reloads: (() => void | Promise<void>)[] = [
+    async () => policy?.reload(),
+    () => httpTokens?.reload(),
+    async () => audit?.reload(),
+  ];
   const metricsServer = await metricsServerOf(configuration.metrics, { metrics, clock, log });
   policy?.start();
   httpTokens?.start();
+  audit?.start();
   claimStore?.start();
   requests.start();
   installation?.start({
@@ -514,6 +541,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           await requests.close();
         })(),
         metricsServer?.stop(),
+        // Every request has ended.
+        audit?.close(leftMs - PORTS_MS),
         actions.close(leftMs),
         (async () => {
           await isolation?.close(Math.min(DISPOSE_MS, leftMs));
@@ -626,6 +655,38 @@ async function metricsServerOf(
   const { host, port, token } = settings;
   const server = new MetricsServer({ host, port, token, metrics, clock, log });
   return { url: await server.start(), stop: async () => server.stop() };
+}
+
+/**
+ * The audit, which is not started; undefined when nothing is audited.
+ * @throws ConfigurationError when its file cannot be used
+ */
+async function auditOf(
+  { audit, rpc, amqp, hostname }: Pick<Configuration, 'audit' | 'rpc' | 'amqp' | 'hostname'>,
+  { broker, ...options }: Omit<RunningAuditOptions, 'stream' | 'worker'> & { broker: BrokerAccess; log: Log },
+): Promise<RunningAudit | undefined> {
+  if (audit === undefined) return undefined;
+  const { RunningAudit } = await import('./access/audit/running-audit.js');
+  const { clock, log } = options;
+  const stream = async () => {
+    const { StreamWriter } = await import('./rpc/stream-writer.js');
+    return new StreamWriter({
+      connection: {
+        ...broker,
+        tls: amqp?.tls,
+        name: `fleet-manager ${hostname} audit`,
+        clock,
+        log: log.with({ component: 'audit' }),
+      },
+      stream: auditStreamOf(rpc.queue),
+      maxAgeDays: audit.streamDays,
+    });
+  };
+  try {
+    return await RunningAudit.open(audit, { ...options, stream, worker: hostname });
+  } catch (cause) {
+    throw new ConfigurationError([`AUDIT cannot be used: ${reasonOf(cause)}`]);
+  }
 }
 
 interface Closable {

@@ -27,6 +27,8 @@ export interface BrokerCheckOptions {
   tls: { ca?: Buffer; cert?: Buffer; key?: Buffer } | undefined;
   /** Whether the service's HTTP gateway is on: then the same user needs the permissions of a client too. */
   gateway: boolean;
+  /** Whether the service writes its audit into a stream, which it creates; by default it does not. */
+  audit?: boolean;
   /** Names the setting that contains the addresses and credentials, for the remedy. */
   settings: string;
   /** The time limit for each broker, in milliseconds. */
@@ -138,15 +140,19 @@ function blockedFinding(reason: string): [reason: string, remedy: string] {
 }
 
 /** How to grant the permissions that docs/operating.md lists. */
-function grantRemedy({ url, exchange }: BrokerToCheck, { queue, gateway }: BrokerCheckOptions): string {
+function grantRemedy(
+  { url, exchange }: BrokerToCheck,
+  { queue, gateway, audit = false }: BrokerCheckOptions,
+): string {
   const virtualHost = unescape(new URL(url).pathname.slice(1)) || '/';
   const name = queue.replace(/[^\w-]/g, '\\$&');
+  const declared = `_suspects|_error${audit ? '|\\.audit' : ''}`;
   const [configure, read] = gateway
     ? [
-        `^(${name}(_suspects|_error)?|fleet_manager\\.reply\\..*)$`,
+        `^(${name}(${declared})?|fleet_manager\\.reply\\..*)$`,
         `^(${name}(_suspects)?|fleet_manager\\.reply\\..*)$`,
       ]
-    : [`^${name}(_suspects|_error)?$`, `^${name}(_suspects)?$`];
+    : [`^${name}(${declared})?$`, `^${name}(_suspects)?$`];
   const write = exchange === undefined ? '^amq\\.default$' : `^(amq\\.default|${exchange.rootExchangeName})$`;
   const patterns = [configure, write, read].map((each) => `'${each}'`).join(' ');
   return `grant it: rabbitmqctl set_permissions -p ${virtualHost} ${userOf(url)} ${patterns} (or more)`;

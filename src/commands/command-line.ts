@@ -102,6 +102,24 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     .option('--json', 'as JSON')
     .action(async (options) => done((await import('./config.js')).config(options, source)));
   command
+    .command('history')
+    .description(
+      'show who has changed what: reads the audit of all workers, from the stream on the broker or from the file',
+    )
+    .option('--cluster <token>', 'only this cluster: its etcd token, its hash, or its name')
+    .option('--caller <name>', 'only this caller')
+    .option('--action <name>', 'only this action')
+    .option('--since <time>', 'only from this time on: 30m, 12h, 7d, or 2026-01-31T12:00:00Z', timeSince)
+    .option('--follow', 'go on and show what comes')
+    .option('--user <name>', 'the user of the service on the broker; by default the one who reads')
+    .option('--json', 'print the lines of the audit, as without a terminal')
+    .addHelpText(
+      'after',
+      '\nOnly what the service has written is shown: the broker verifies the user of each message in the stream.\n' +
+        'Without a terminal it prints the lines of the audit, each a JSON object.',
+    )
+    .action(async (options) => done(await (await import('./history.js')).history(options, source)));
+  command
     .command('doctor')
     .description(
       'check configuration, plugins, policy, Manager, broker, discovery and SSH, and show how to fix each failure',
@@ -159,4 +177,22 @@ function seconds(text: string): number {
   if (!(value >= 0.001 && value <= 300))
     throw new InvalidArgumentError('it must be a number of seconds, from 0.001 to 300.');
   return value;
+}
+
+const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** @returns milliseconds since the epoch */
+function timeSince(text: string): number {
+  const [, amount, unit = ''] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const time =
+    amount === undefined
+      ? /^\d{4}-\d\d-\d\d/.test(text)
+        ? Date.parse(text)
+        : Number.NaN
+      : Date.now() - Number(amount) * (UNITS[unit] ?? Number.NaN);
+  if (Number.isNaN(time))
+    throw new InvalidArgumentError(
+      'it must be a time ago, such as 30m, 12h or 7d, or a time such as 2026-01-31T12:00:00Z.',
+    );
+  return time;
 }

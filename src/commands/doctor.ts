@@ -11,6 +11,7 @@ import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import type { Configuration } from '../settings/settings.js';
 import { Log } from '../telemetry/log.js';
+import { checkAudit } from './check-audit.js';
 import { type BrokerCheckOptions, type BrokerToCheck, checkBrokers } from './check-brokers.js';
 import { checkCallers } from './check-callers.js';
 import { checkClaims } from './check-claims.js';
@@ -128,7 +129,7 @@ async function* checkService(
   options: CheckOptions,
 ): AsyncGenerator<NamedFinding> {
   const { environment, plugins, watchdogSeconds, openaperture, amqp, amqpManagementUrl } = configuration;
-  const { rpc, clusters, claims, http } = configuration;
+  const { rpc, clusters, claims, http, audit } = configuration;
   const { queue } = rpc;
   const problems: string[] = [];
   const unlessInvalid = async <T>(create: () => T | Promise<T>): Promise<T | undefined> => {
@@ -152,7 +153,15 @@ async function* checkService(
   yield ['policy', await checkPolicy(configuration.policyFile, { catalogue, clusterNames })];
   const gateway = http !== undefined;
   const brokers = yield* checkManagerAndBrokers(
-    { openaperture, amqp, amqpManagementUrl, queue, queueType: rpc.queueType, gateway },
+    {
+      openaperture,
+      amqp,
+      amqpManagementUrl,
+      queue,
+      queueType: rpc.queueType,
+      gateway,
+      audit: audit?.target === 'stream',
+    },
     installation,
     options,
   );
@@ -166,6 +175,16 @@ async function* checkService(
   const store = await components.claims();
   if (store !== undefined && claims !== undefined)
     yield ['claims', await checkClaims(store, claims.urls, options.limitMs)];
+  if (audit !== undefined)
+    yield [
+      'audit',
+      await checkAudit(audit.target, amqp === undefined ? brokers : amqp.urls.map((url) => ({ url })), {
+        queue,
+        tls: amqp?.tls,
+        settings: openaperture === undefined ? 'AMQP_URL' : brokerSettingsIn(openaperture),
+        limitMs: options.limitMs,
+      }),
+    ];
   const { cluster = '' } = options;
   const { responds, machines } = yield* checkClusters(
     clusters,
@@ -183,18 +202,18 @@ async function* checkService(
 }
 
 type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp' | 'amqpManagementUrl'> &
-  Pick<BrokerCheckOptions, 'queue' | 'queueType' | 'gateway'>;
+  Pick<BrokerCheckOptions, 'queue' | 'queueType' | 'gateway' | 'audit'>;
 
 /**
  * @param installation undefined: there is none, or its settings are invalid
  * @returns the brokers of the installation; empty when there is none or they are not known
  */
 async function* checkManagerAndBrokers(
-  { openaperture, amqp, amqpManagementUrl: managementUrl, queue, queueType, gateway }: BrokerSettings,
+  { openaperture, amqp, amqpManagementUrl: managementUrl, queue, queueType, gateway, audit }: BrokerSettings,
   installation: Installation | undefined,
   { limitMs }: Pick<CheckOptions, 'limitMs'>,
 ): AsyncGenerator<NamedFinding, readonly BrokerToCheck[]> {
-  const options = { queue, queueType, gateway, tls: amqp?.tls, limitMs };
+  const options = { queue, queueType, gateway, audit, tls: amqp?.tls, limitMs };
   if (openaperture === undefined) {
     const brokers = (amqp?.urls ?? []).map((url) => ({ url }));
     yield ['broker', await checkBrokers(brokers, { ...options, settings: 'AMQP_URL' })];

@@ -126,7 +126,15 @@ async function start(started: Started, output: ProcessOutput): Promise<Running> 
     onLine: (line) => output.logOutput.write(`${line}\n`),
     activeTrace: tracing?.activeTrace,
   });
-  const service = await startService({ configuration, log, watch: watchdog, isolation, tracing });
+  const service = await startService({
+    configuration,
+    log,
+    watch: watchdog,
+    isolation,
+    tracing,
+    stderr: output.logOutput,
+    packageVersion: version(),
+  });
   return { service, stop: () => service.stop() };
 }
 
@@ -155,6 +163,8 @@ async function startInSandbox(
       log,
       watch: watchdog,
       broker,
+      stderr: output.logOutput,
+      packageVersion: version(),
       tracing,
     });
     const { httpUrl, catalogue } = service;

@@ -14,6 +14,11 @@ export function suspectsQueueOf(queue: string): string {
   return `${queue}_suspects`;
 }
 
+/** The name of the stream for audit lines. */
+export function auditStreamOf(queue: string): string {
+  return `${queue}.audit`;
+}
+
 /** The names of all queues that the service declares for a queue. */
 export function queuesOf(queue: string): string[] {
   return [queue, suspectsQueueOf(queue), errorQueueOf(queue)];

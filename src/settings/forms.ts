@@ -136,6 +136,15 @@ export const actionNames = () =>
     ),
   );
 
+/** Where audit lines go: a word, or the path of a file, which has a `/`, so that a mistyped word is no file. */
+export const auditTarget = () =>
+  form(() =>
+    string().matches(
+      /^(?:off|stderr|stream|.*\/.*[^/])$/,
+      '${path} must be off, stderr, stream, or the path of a file, such as /var/log/fleet-manager/audit.jsonl',
+    ),
+  );
+
 /** A port to listen on, or `off`. `problemsBetween` checks that the port is not too large. */
 export const portOrOff = () =>
   form(() => string().matches(/^(off|\d{1,5})$/, '${path} must be a port number, 0 for a free port, or off'));

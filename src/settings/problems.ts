@@ -46,6 +46,7 @@ export function problemsBetween(settings: CheckedSettings): string[] {
     ...problemsOfCertificates(settings),
     ...problemsOfClaims(settings),
     ...problemsOfQueues(settings),
+    ...problemsOfAudit(settings),
     ...(isListening(settings) && Number(settings.values.get('HTTP_PORT')) > 65_535
       ? ['HTTP_PORT must be at most 65535']
       : []),
@@ -118,6 +119,20 @@ function problemsOfQueues({ values }: CheckedSettings): string[] {
   ];
 }
 
+function problemsOfAudit({ values, invalid }: CheckedSettings): string[] {
+  const target = values.get('AUDIT');
+  const problems: string[] = [];
+  const isOn = (name: SettingName) => values.get(name) === 'true';
+  const others = (['AUDIT_REQUIRED', 'AUDIT_READS'] as const).filter(isOn);
+  if (target === 'off' && others.length > 0 && !invalid.has('AUDIT'))
+    problems.push(`${others.join(', ')} set, but AUDIT is off: set it too, or unset the others`);
+  if (target === 'stderr' && isOn('AUDIT_REQUIRED'))
+    problems.push(
+      'AUDIT_REQUIRED is true, but AUDIT is stderr, and nothing says whether somebody keeps what is written there: set AUDIT to a file or to stream, or unset AUDIT_REQUIRED',
+    );
+  return problems;
+}
+
 /** Without a broker the service is a sandbox. It must not become one by mistake. */
 function problemsOfSandbox({ values, invalid }: CheckedSettings): string[] {
   const isGiven = (name: SettingName) => values.get(name) !== undefined || invalid.has(name);
@@ -130,6 +145,10 @@ function problemsOfSandbox({ values, invalid }: CheckedSettings): string[] {
   if (values.get('HTTP_PORT') === 'off')
     return [
       'HTTP_PORT is off and AMQP_URL is not set, so nothing could call the service: set AMQP_URL, to serve real clusters; or HTTP_PORT, to call the sandbox',
+    ];
+  if (values.get('AUDIT') === 'stream')
+    return [
+      'AUDIT is stream, but the broker of a sandbox has no streams: set AMQP_URL too, to serve real clusters; or AUDIT to a file',
     ];
   const defaults = new Map(ALL_SETTINGS.map((each) => [each.name, each.default]));
   const ignored = REAL_CLUSTER_SETTINGS.filter((name) => values.get(name) !== defaults.get(name));

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import {
   actionNames,
   amqpUrls,
+  auditTarget,
   choice,
   count,
   flag,
@@ -290,6 +291,33 @@ export const SETTINGS = {
       secret: true,
       about:
         'The token that Prometheus must send as `Authorization: Bearer`. Unset: on the port of the gateway its `HTTP_TOKEN`, if it has one.',
+    }),
+  }),
+  /** Undefined: nothing is audited. */
+  audit: optional({
+    /** `stderr`, `stream`, or the path of a file. */
+    target: required(
+      setting('AUDIT', auditTarget(), {
+        default: 'off',
+        as: (target) => (target === 'off' ? undefined : target),
+        about:
+          'Where it is noted who changes what: `off`, `stderr`, the path of a file, or `stream`, a stream on the broker that `fleet-manager history` reads.',
+      }),
+    ),
+    required: setting('AUDIT_REQUIRED', flag(), {
+      default: 'false',
+      as: isTrue,
+      about: '`true`: no change begins before it is noted in the file, or in the stream.',
+    }),
+    reads: setting('AUDIT_READS', flag(), {
+      default: 'false',
+      as: isTrue,
+      about: '`true` notes reads too.',
+    }),
+    streamDays: setting('AUDIT_STREAM_DAYS', count(1, 3_650), {
+      default: 90,
+      about:
+        'For how many days the broker keeps what is noted in the stream; used when the service creates it.',
     }),
   }),
   shutdownGraceMs: setting('SHUTDOWN_GRACE_SECONDS', count(0, 3_600), {

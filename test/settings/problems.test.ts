@@ -27,6 +27,18 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     { QUEUE_TYPE: 'quorum', QUEUE_MAX_PRIORITY: '5' },
     /^QUEUE_MAX_PRIORITY is set, but QUEUE_TYPE is quorum/,
   ],
+  'an audit that is required, and off': [
+    { AUDIT_REQUIRED: 'true', AUDIT_READS: 'true' },
+    /^AUDIT_REQUIRED, AUDIT_READS set, but AUDIT is off/,
+  ],
+  'an audit that is required, and goes where nothing says that it is kept': [
+    { AUDIT: 'stderr', AUDIT_REQUIRED: 'true' },
+    /^AUDIT_REQUIRED is true, but AUDIT is stderr/,
+  ],
+  'a word for the audit that is none': [
+    { AUDIT: 'steam' },
+    /^AUDIT must be off, stderr, stream, or the path/,
+  ],
   'a port that is too large': [{ HTTP_PORT: '65536' }, /^HTTP_PORT must be at most 65535$/],
   'a port of the metrics that is too large': [
     { METRICS_PORT: '65536' },
@@ -63,6 +75,14 @@ test('a memory budget without room for the largest request is refused, with the 
     );
     t.notThrows(() => read({ AMQP_URL: 'amqp://localhost', ...large }), 'a caller decodes no requests');
   }
+});
+
+test('a sandbox has no stream for the audit, but may have a file', (t) => {
+  const [problem = '', ...more] = problemsOf(t, () => serving({ AUDIT: 'stream' }));
+  t.regex(problem, /^AUDIT is stream, but the broker of a sandbox has no streams/);
+  t.deepEqual(more, []);
+  t.is(serving({ AUDIT: './audit.jsonl' }).audit?.target, './audit.jsonl');
+  t.is(serving({}).audit, undefined);
 });
 
 test('outside of development and test the sandbox is refused, and the problem names AMQP_URL', (t) => {
