@@ -108,8 +108,6 @@ export interface ServiceOptions {
   isolation?: Isolation;
   /** Where audit lines go when they go to standard error; that of the process by default. */
   stderr?: NodeJS.WritableStream;
-  /** The version of the service, for people. */
-  version?: string;
   /** Records traces; undefined: there are none. */
   tracing?: Tracing | undefined;
 }
@@ -413,7 +411,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     events,
     broker: { connect, brokers: servedBrokers },
     stderr: options.stderr ?? process.stderr,
-    version: options.version ?? 'unknown',
+    version: packageVersion(),
     clock,
     log,
   });

@@ -133,7 +133,6 @@ async function start(started: Started, output: ProcessOutput): Promise<Running> 
     isolation,
     tracing,
     stderr: output.logOutput,
-    packageVersion: version(),
   });
   return { service, stop: () => service.stop() };
 }
@@ -164,7 +163,6 @@ async function startInSandbox(
       watch: watchdog,
       broker,
       stderr: output.logOutput,
-      packageVersion: version(),
       tracing,
     });
     const { httpUrl, catalogue } = service;
