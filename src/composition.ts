@@ -10,9 +10,7 @@ import { type ClustersFile, NO_CLUSTERS, readClustersFile } from './clusters/clu
 import { Discovery } from './clusters/fleet/discovery.js';
 import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
 import type { Log } from './telemetry/log.js';
-import { Codecs } from './rpc/codec/codecs.js';
-import { ErlangCodec } from './rpc/codec/erlang.js';
-import { jsonRequestCodec } from './rpc/codec/json.js';
+import { requestCodecs } from './rpc/codec/request-codecs.js';
 import { RpcServer } from './rpc/rpc-server.js';
 import { connect as amqpConnect } from './rpc/patched-amqplib.js';
 import type { BrokerAddress } from './rpc/broker-address.js';
@@ -21,6 +19,7 @@ import type { ClaimStore } from './claims/claim-store.js';
 import type { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
+import type { HttpTokens } from './access/http-tokens.js';
 import type { Gateway, GatewayOptions } from './gateway/gateway.js';
 import { Clock } from './api/clock.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
@@ -222,6 +221,8 @@ export interface Components {
   shell: () => SshShell;
   /** Undefined: no claim store is configured. It is not started. */
   claims: () => Promise<ClaimStore | undefined>;
+  /** Undefined: the gateway has no tokens. @throws ConfigurationError when their file cannot be used */
+  httpTokens: () => Promise<HttpTokens | undefined>;
   close: () => Promise<void>;
 }
 
@@ -232,6 +233,8 @@ export interface ComponentsOptions {
   openaperture?: Configuration['openaperture'];
   /** The claim store; undefined: none. */
   claims?: Configuration['claims'];
+  /** The gateway; undefined: none. */
+  http?: Configuration['http'];
   /** The name of this instance in the installation. */
   hostname: string;
   log: Log;
@@ -243,6 +246,7 @@ export function componentsOf({
   ssh,
   openaperture,
   claims,
+  http,
   hostname,
   log,
   clock = systemClock,
@@ -257,6 +261,7 @@ export function componentsOf({
     fleet: () => container.resolve(FleetTransport),
     shell: () => container.resolve(tokens.ssh),
     claims: async () => (claimStore ??= await claimStoreOf(claims, { clock, log })),
+    httpTokens: async () => httpTokensOf(http, { clock, log }),
     close: async () => {
       await claimStore?.stop();
       await Promise.all(
@@ -366,8 +371,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
   const { watchUpstream, inContextOf } = tracing ?? {};
   const policy = await policyOf(configuration.policyFile, { clock, log });
-  if (policy === undefined) log.info('no policy', { allowed: 'every caller may do everything' });
-  else log.info('policy loaded', { file: configuration.policyFile, rules: policy.ruleCount });
+  const httpTokens = await httpTokensOf(http, { clock, log });
   const actions = await openActions({
     clusters,
     ssh,
@@ -442,12 +446,13 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       log,
     },
     queue: rpc.queue,
+    makes: { type: rpc.queueType, maxPriority: rpc.queueMaxPriority },
     bindings: installation?.bindings,
     prefetch: rpc.prefetch,
     onLost: installation?.refresh,
     runner,
     events,
-    codecs: new Codecs([jsonRequestCodec, new ErlangCodec({ inflatedBytes: rpc.maxMessageBytes })]),
+    codecs: requestCodecs(rpc.maxMessageBytes),
     maxMessageBytes: rpc.maxMessageBytes,
     memoryBudgetBytes: memory.queue,
     maxReplyBytes: rpc.maxReplyBytes,
@@ -465,13 +470,22 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     maxBodyBytes: rpc.maxMessageBytes,
     memoryBytes: memory.gateway,
     traceRequest: tracing?.httpRequest,
+    authenticate: httpTokens?.authenticate,
+    hostname,
     clock,
     log,
     clientLog: log.with({ component: 'gateway' }),
   });
+  if (policy === undefined) log.info('no policy', { allowed: 'every caller may do everything' });
+  else log.info('policy loaded', { file: configuration.policyFile, rules: policy.ruleCount });
   // Add a file that may change here.
-  const reloads: (() => void | Promise<void>)[] = [async () => policy?.reload(), async () => audit?.reload()];
+  const reloads: (() => void | Promise<void>)[] = [
+    async () => policy?.reload(),
+    () => httpTokens?.reload(),
+    async () => audit?.reload(),
+  ];
   policy?.start();
+  httpTokens?.start();
   audit?.start();
   claimStore?.start();
   requests.start();
@@ -489,6 +503,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     stop: async () => {
       log.info('shutting down', { held: requests.held });
       policy?.stop();
+      httpTokens?.stop();
       gateway?.refuse();
       const graceEnds = clock.now() + configuration.shutdownGraceMs;
       const clean = await requests.drain(configuration.shutdownGraceMs);
@@ -553,6 +568,24 @@ export async function policyOf(
     return new ReloadablePolicy({ file, clock, log });
   } catch (cause) {
     throw new ConfigurationError([`POLICY_FILE cannot be used: ${reasonOf(cause)}`]);
+  }
+}
+
+/**
+ * The tokens of the HTTP gateway's callers; undefined when it has none.
+ * @throws ConfigurationError
+ */
+async function httpTokensOf(
+  http: Configuration['http'],
+  { clock, log }: { clock: Clock; log: Log },
+): Promise<HttpTokens | undefined> {
+  const { token, tokensFile: file } = http ?? {};
+  if (token === undefined && file === undefined) return undefined;
+  const { HttpTokens } = await import('./access/http-tokens.js');
+  try {
+    return new HttpTokens({ token, file, clock, log });
+  } catch (cause) {
+    throw new ConfigurationError([`HTTP_TOKENS_FILE cannot be used: ${reasonOf(cause)}`]);
   }
 }
 

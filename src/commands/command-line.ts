@@ -1,5 +1,6 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { ConfigurationSource } from '../settings/given-settings.js';
+import { addErrors } from './errors-command-line.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { print } from './output.js';
 import { InvalidCommandLine } from './usage-error.js';
@@ -162,6 +163,7 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
         '\n\nExample:\n  fleet-manager policy check --caller ci --action restart_unit --cluster prod --unit web@1.service',
     )
     .action(async (options) => done(await (await import('./policy-check.js')).policyCheck(options, source)));
+  addErrors(command, { done, source });
   return command;
 }
 

@@ -9,6 +9,7 @@ import type { Catalogue } from '../core/catalogue.js';
 import { startWatchdog, type Watchdog } from '../watchdog/watchdog.js';
 import { ForkedIsolation } from '../isolation/forked-isolation.js';
 import { systemClock } from '../lib/clock.js';
+import type { Supervision } from '../systemd/supervision.js';
 import { startTracing } from '../tracing/start-tracing.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
@@ -41,7 +42,9 @@ export async function serve(
   try {
     const tracing = await startTracing({ hostname: configuration.hostname, clock: systemClock, log });
     const file = configurationFile(source);
-    return await run({ configuration, log, watchdog, tracing, configurationFile: file }, output);
+    const supervision = await supervisionOf(source, log);
+    const started = { configuration, log, watchdog, tracing, configurationFile: file };
+    return await run(started, output, supervision);
   } finally {
     watchdog.exitExpected();
     output.release();
@@ -54,7 +57,11 @@ type Started = Pick<ServiceOptions, 'configuration' | 'log' | 'tracing'> & {
   configurationFile: string | undefined;
 };
 
-async function run(started: Started, output: ProcessOutput): Promise<number> {
+async function run(
+  started: Started,
+  output: ProcessOutput,
+  supervision: Supervision | undefined,
+): Promise<number> {
   const { configuration, log, watchdog } = started;
   // Before the start: without a listener a signal would end the process without its `exit` handlers.
   const inSandbox = isSandbox(configuration);
@@ -74,10 +81,22 @@ async function run(started: Started, output: ProcessOutput): Promise<number> {
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
   });
   reloadRequested?.(() => service.reload());
+  supervision?.started(() => service.notReady());
   const failed = await Promise.race([stopRequested().then(() => false), uncaught]);
+  supervision?.stopping();
   await stop();
   // Requests that could not be answered are in the queue again, so nothing is lost.
   return failed ? 1 : 0;
+}
+
+/** What systemd is told; undefined when it did not start this process as a service that notifies it. */
+async function supervisionOf(
+  { env }: Pick<ConfigurationSource, 'env'>,
+  log: Log,
+): Promise<Supervision | undefined> {
+  if (!env.NOTIFY_SOCKET) return undefined;
+  const { supervise } = await import('../systemd/supervision.js');
+  return supervise(env, { pid: process.pid, clock: systemClock, log });
 }
 
 interface Running {
@@ -130,7 +149,7 @@ async function startInSandbox(
   ]);
   const sandbox = await startSandbox({ ssh: true });
   const broker = {
-    brokers: async () => [{ url: 'amqp://embedded.invalid' }],
+    brokers: async () => [{ url: 'amqp://fleet-manager@embedded.invalid' }],
     connect: new EmbeddedBroker().connect,
   };
   const { discoveryUrl, fleetPort, token } = sandbox;
@@ -149,7 +168,7 @@ async function startInSandbox(
     const { httpUrl, catalogue } = service;
     // A sandbox always has a gateway; the check of the settings refuses one without.
     if (httpUrl !== undefined) {
-      const secured = configuration.http?.token !== undefined;
+      const secured = configuration.http?.token !== undefined || configuration.http?.tokensFile !== undefined;
       const machines = sandbox.ssh?.hosts ?? [];
       const call = firstCall(httpUrl, catalogue, { token, secured });
       if (configuration.log.format === 'json') log.info('sandbox started', { first_call: call });

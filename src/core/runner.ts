@@ -426,7 +426,7 @@ export class Runner {
       job.place = this.#waiting.add(job);
       this.#signals.add(call.signal);
       if (mayShare(call, admitted)) this.#coalescing.add(job);
-      else this.#queue.enter(lane, job);
+      else this.#queue.enter(lane, job, call.priority);
       if (!this.#queue.hasResponded(lane)) this.#tellWithoutResponse();
     });
   }

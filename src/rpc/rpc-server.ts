@@ -54,7 +54,7 @@ export class RpcServer {
   readonly #handler: RpcHandler;
 
   constructor(options: RpcServerOptions) {
-    const { connection, queue, bindings, prefetch, onLost, runner, events, codecs } = options;
+    const { connection, queue, makes, bindings, prefetch, onLost, runner, events, codecs } = options;
     const { maxMessageBytes, memoryBudgetBytes, maxReplyBytes, logFor } = options;
     const { clock } = connection;
     this.#clock = clock;
@@ -77,6 +77,7 @@ export class RpcServer {
     this.#endpoint = new AmqpEndpoint({
       connection,
       queue,
+      makes,
       bindings,
       prefetch: window.initial,
       onLost,
@@ -97,6 +98,7 @@ export class RpcServer {
     };
     this.#handler = new RpcHandler({
       queue,
+      makes,
       codecs,
       runner,
       events,

@@ -19,6 +19,7 @@ const REAL_CLUSTER_SETTINGS = [
   'CLUSTERS_FILE',
   'ALLOWED_HOSTS',
   'CLAIMS_ETCD_URL',
+  'AMQP_MANAGEMENT_URL',
 ] as const satisfies SettingName[];
 
 const TLS_SETTINGS = ['AMQP_CA_FILE', 'AMQP_CERT_FILE', 'AMQP_KEY_FILE'] as const satisfies SettingName[];
@@ -44,6 +45,7 @@ export function problemsBetween(settings: CheckedSettings): string[] {
     ...problemsOfInstallation(settings),
     ...problemsOfCertificates(settings),
     ...problemsOfClaims(settings),
+    ...problemsOfQueues(settings),
     ...problemsOfAudit(settings),
     ...(isListening(settings) && Number(settings.values.get('HTTP_PORT')) > 65_535
       ? ['HTTP_PORT must be at most 65535']
@@ -108,6 +110,13 @@ function problemsOfClaims({ values, invalid }: CheckedSettings): string[] {
   return problems;
 }
 
+function problemsOfQueues({ values }: CheckedSettings): string[] {
+  if (values.get('QUEUE_TYPE') !== 'quorum' || values.get('QUEUE_MAX_PRIORITY') === undefined) return [];
+  return [
+    'QUEUE_MAX_PRIORITY is set, but QUEUE_TYPE is quorum, and only classic queues can have it: unset one of them',
+  ];
+}
+
 function problemsOfAudit({ values, invalid }: CheckedSettings): string[] {
   const target = values.get('AUDIT');
   const problems: string[] = [];
@@ -160,10 +169,12 @@ function problemsOfBrokers({ values }: CheckedSettings): string[] {
 function problemsOfGateway(settings: CheckedSettings): string[] {
   const { values, invalid } = settings;
   const host = String(values.get('HTTP_HOST'));
-  const isOpen = values.get('HTTP_TOKEN') === undefined && !invalid.has('HTTP_TOKEN');
+  const isOpen = (['HTTP_TOKEN', 'HTTP_TOKENS_FILE'] as const).every(
+    (name) => values.get(name) === undefined && !invalid.has(name),
+  );
   if (!isListening(settings) || isLoopback(host) || !isOpen) return [];
   return [
-    `HTTP_HOST is ${maskedIfUrl(host)}, which other machines can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
+    `HTTP_HOST is ${maskedIfUrl(host)}, which other machines can reach: set HTTP_TOKEN or HTTP_TOKENS_FILE, or leave HTTP_HOST at 127.0.0.1`,
   ];
 }
 

@@ -11,6 +11,7 @@ import {
   hosts,
   httpUrl,
   httpUrls,
+  loginUrl,
   portOrOff,
   queueName,
   text,
@@ -60,6 +61,11 @@ export const SETTINGS = {
       }),
       key: fileSetting('AMQP_KEY_FILE', text(), { about: 'Private key (PEM) of the client certificate.' }),
     },
+  }),
+  amqpManagementUrl: setting('AMQP_MANAGEMENT_URL', loginUrl(), {
+    secret: true,
+    about:
+      "The URL of RabbitMQ's management plugin, only for `doctor`, which then tells who shares the service's user. Without a user in it, the login is that of the broker.",
   }),
   /** The OpenAperture installation that the service is a module of; undefined: none. */
   openaperture: optional({
@@ -111,6 +117,15 @@ export const SETTINGS = {
       default: 'fleet_manager',
       about: 'The queue to take requests from.',
     }),
+    queueType: setting('QUEUE_TYPE', choice('classic', 'quorum'), {
+      default: 'classic',
+      about:
+        'The type of queues that the service makes: `quorum` for queues that several nodes of a broker keep. Existing queues are used as they are.',
+    }),
+    queueMaxPriority: setting('QUEUE_MAX_PRIORITY', count(1, 255), {
+      about:
+        'The highest priority of classic queues that the service makes; 10 or less costs the broker little. Unset: they have no priorities.',
+    }),
     prefetch: setting('PREFETCH', count(4, 10_000), {
       default: 200,
       about:
@@ -152,7 +167,7 @@ export const SETTINGS = {
     file: fileSetting('CLUSTERS_FILE', text(), {
       as: (content) => content.toString('utf8'),
       about:
-        'A JSON file that lists clusters to use without discovery: `{"name": ["http://10.0.0.1:49153"]}`.',
+        'A JSON file of clusters: those to use without discovery, `{"name": ["http://10.0.0.1:49153"]}`, and names for others, `{"name": {"etcd_token": "..."}}`.',
     }),
     allowedHosts: listSetting('ALLOWED_HOSTS', hosts(), {
       separator: ',',
@@ -236,7 +251,8 @@ export const SETTINGS = {
   http: optional({
     host: setting('HTTP_HOST', host(), {
       default: '127.0.0.1',
-      about: 'The address on which the HTTP gateway listens. Any address but loopback requires `HTTP_TOKEN`.',
+      about:
+        'The address on which the HTTP gateway listens. Any address but loopback requires `HTTP_TOKEN` or `HTTP_TOKENS_FILE`.',
     }),
     port: required(
       setting('HTTP_PORT', portOrOff(), {
@@ -248,6 +264,11 @@ export const SETTINGS = {
     token: setting('HTTP_TOKEN', token(16), {
       secret: true,
       about: 'The token that callers of the gateway must send as `Authorization: Bearer`.',
+    }),
+    /** Its path: it is read again when it changes. */
+    tokensFile: setting('HTTP_TOKENS_FILE', text(), {
+      about:
+        'A JSON file with a token for each caller of the gateway: `[{"name": "ci", "sha256": "..."}]`. It is read again when it changes.',
     }),
   }),
   /** Undefined: nothing is audited. */

@@ -162,3 +162,10 @@ test('schemas/policy.schema.json is what a policy is checked by', async (t) => {
   t.deepEqual(published, JSON.parse(JSON.stringify(publishedSchema(POLICY_SCHEMA))));
   t.false(JSON.stringify(published).includes('"form"'));
 });
+
+test('the example in docs/access.md is a policy', async (t) => {
+  const page = await readFile(inRepository('docs/access.md'), 'utf8');
+  const [example = '', ...more] = [...page.matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, text = '']) => text);
+  t.deepEqual(more, []);
+  t.is(readPolicy(example).rules.length, 5);
+});

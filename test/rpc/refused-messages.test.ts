@@ -349,7 +349,8 @@ if (rabbitmq() !== undefined) {
     const gateway = await Gateway.start({
       host: '127.0.0.1',
       port: 0,
-      token: undefined,
+      authenticate: undefined,
+      hostname: 'worker',
       maxBodyBytes: 1_000_000,
       memoryBytes: 2 ** 26,
       describe: () => [],

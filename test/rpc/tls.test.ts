@@ -184,6 +184,7 @@ if (rabbit !== undefined) {
     });
     const { lines, result } = await checkBrokers([{ url: `amqp://user:Zqsecret@127.0.0.1:${port}` }], {
       queue: 'fleet_manager',
+      queueType: 'classic',
       tls: undefined,
       gateway: false,
       settings: 'AMQP_URL',

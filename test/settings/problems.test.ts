@@ -23,6 +23,10 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     { CLAIMS_ETCD_URL: 'http://etcd1:2379,etcd2:2379' },
     /^CLAIMS_ETCD_URL must be an http/,
   ],
+  'priorities of quorum queues': [
+    { QUEUE_TYPE: 'quorum', QUEUE_MAX_PRIORITY: '5' },
+    /^QUEUE_MAX_PRIORITY is set, but QUEUE_TYPE is quorum/,
+  ],
   'an audit that is required, and off': [
     { AUDIT_REQUIRED: 'true', AUDIT_READS: 'true' },
     /^AUDIT_REQUIRED, AUDIT_READS set, but AUDIT is off/,
@@ -199,10 +203,11 @@ test('a gateway that other machines can reach needs a token', (t) => {
     t.deepEqual(
       problemsOf(t, () => serving({ HTTP_HOST })),
       [
-        `HTTP_HOST is ${HTTP_HOST}, which other machines can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
+        `HTTP_HOST is ${HTTP_HOST}, which other machines can reach: set HTTP_TOKEN or HTTP_TOKENS_FILE, or leave HTTP_HOST at 127.0.0.1`,
       ],
     );
     t.notThrows(() => serving({ HTTP_HOST, HTTP_TOKEN: '0123456789abcdef' }));
+    t.notThrows(() => serving({ HTTP_HOST, HTTP_TOKENS_FILE: '/etc/tokens.json' }));
     t.notThrows(() => serving({ AMQP_URL: 'amqp://localhost', HTTP_HOST, HTTP_PORT: 'off' }));
     t.notThrows(() => read({ HTTP_HOST }), '`call` uses it as the address of the gateway');
   }

@@ -8,6 +8,7 @@ test('with nothing set the service is a sandbox with these settings', (t) => {
   t.deepEqual(serving({}), {
     environment: 'development',
     amqp: undefined,
+    amqpManagementUrl: undefined,
     openaperture: undefined,
     rpc: {
       queue: 'fleet_manager',
@@ -26,7 +27,8 @@ test('with nothing set the service is a sandbox with these settings', (t) => {
     },
     claims: undefined,
     plugins: { paths: undefined, readOnly: false, only: undefined },
-    http: { host: '127.0.0.1', port: 8080, token: undefined },
+    policyFile: undefined,
+    http: { host: '127.0.0.1', port: 8080, token: undefined, tokensFile: undefined },
     shutdownGraceMs: 20_000,
     watchdogSeconds: 30,
     ssh: {
@@ -81,9 +83,12 @@ test('every setting is read', async (t) => {
     PLUGIN_PATHS: '/opt/plugins:more',
     READ_ONLY: 'true',
     ACTIONS: 'list_units, list_machines',
+    POLICY_FILE: '/etc/policy.yaml',
     HTTP_HOST: '0.0.0.0',
     HTTP_PORT: '0',
     HTTP_TOKEN: '0123456789abcdef',
+    HTTP_TOKENS_FILE: '/etc/tokens.json',
+    AMQP_MANAGEMENT_URL: 'https://admin:secret@one.example:15671',
     MAX_MESSAGE_BYTES: '2048',
     MEMORY_BUDGET_BYTES: '33554432',
     MAX_ANSWER_BYTES: '4096',
@@ -99,6 +104,7 @@ test('every setting is read', async (t) => {
       urls: ['amqps://user:password@one.example:5671/vhost', 'amqps://two.example'],
       tls: { ca: Buffer.from('CA'), cert: Buffer.from('CERT'), key: Buffer.from('KEY') },
     },
+    amqpManagementUrl: 'https://admin:secret@one.example:15671',
     openaperture: undefined,
     rpc: {
       queue: 'requests',
@@ -122,7 +128,8 @@ test('every setting is read', async (t) => {
       ca: Buffer.from('CA'),
     },
     plugins: { paths: ['/opt/plugins', 'more'], readOnly: true, only: ['list_units', 'list_machines'] },
-    http: { host: '0.0.0.0', port: 0, token: '0123456789abcdef' },
+    policyFile: '/etc/policy.yaml',
+    http: { host: '0.0.0.0', port: 0, token: '0123456789abcdef', tokensFile: '/etc/tokens.json' },
     shutdownGraceMs: 0,
     watchdogSeconds: 0,
     ssh: {
