@@ -19,7 +19,22 @@ const FILE = join(SRC, 'fleet-manager.cjs');
 /** Packages that it must contain. */
 const NEEDED = ['amqplib', 'reflect-metadata', 'tsyringe', 'winston', 'winston-transport', 'yup'];
 /** CommonJS packages that the service does not need at the start; they are loaded from their own files. */
-const EXTERNAL = ['fastify', 'ssh2', 'undici', '@onify/fake-amqplib', 'commander', 'yaml'];
+const EXTERNAL = [
+  'fastify',
+  'ssh2',
+  'undici',
+  '@onify/fake-amqplib',
+  'commander',
+  'prom-client',
+  'yaml',
+  '@opentelemetry/api',
+  '@opentelemetry/context-async-hooks',
+  '@opentelemetry/core',
+  '@opentelemetry/exporter-trace-otlp-http',
+  '@opentelemetry/exporter-trace-otlp-proto',
+  '@opentelemetry/resources',
+  '@opentelemetry/sdk-trace-base',
+];
 
 const AMQPLIB = dirname(createRequire(import.meta.url).resolve('amqplib'));
 /** Modules that have another text in the bundle. */

@@ -10,9 +10,8 @@ import { type ClustersFile, NO_CLUSTERS, readClustersFile } from './clusters/clu
 import { Discovery } from './clusters/fleet/discovery.js';
 import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
 import type { Log } from './telemetry/log.js';
-import { Codecs } from './rpc/codec/codecs.js';
-import { ErlangCodec } from './rpc/codec/erlang.js';
-import { jsonRequestCodec } from './rpc/codec/json.js';
+import { requestCodecs } from './rpc/codec/request-codecs.js';
+import type { Metrics } from './telemetry/metrics/metrics.js';
 import { RpcServer } from './rpc/rpc-server.js';
 import { connect as amqpConnect } from './rpc/patched-amqplib.js';
 import type { BrokerAddress } from './rpc/broker-address.js';
@@ -21,7 +20,9 @@ import type { ClaimStore } from './claims/claim-store.js';
 import type { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
+import type { HttpTokens } from './access/http-tokens.js';
 import type { Gateway, GatewayOptions } from './gateway/gateway.js';
+import type { MetricsServer } from './gateway/metrics-server.js';
 import { Clock } from './api/clock.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
@@ -34,12 +35,17 @@ import type { PluginWatch } from './core/plugin-watch.js';
 import { CallEventBus } from './core/call-events.js';
 import { logRequests } from './telemetry/request-log.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
+import { auditStreamOf } from './rpc/queues.js';
 import { systemClock } from './lib/clock.js';
 import type { Logger } from './lib/logger.js';
 import { settledWithin } from './lib/settled-within.js';
+import { watchedByAll, type WatchUpstream } from './lib/upstream.js';
+import { packageVersion } from './lib/package-version.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
+import type { RunningAudit, RunningAuditOptions } from './access/audit/running-audit.js';
 import { startWatchdog } from './watchdog/watchdog.js';
+import type { Tracing } from './tracing/tracing.js';
 
 const require = createRequire(import.meta.url);
 // Not imported: Node would search all files of these CommonJS packages for the names that they export.
@@ -65,6 +71,8 @@ export interface Service {
   readonly catalogue: Catalogue;
   /** The URL of the HTTP gateway; undefined without a gateway. */
   readonly httpUrl: string | undefined;
+  /** The URL of the metrics; undefined when they are off. */
+  readonly metricsUrl: string | undefined;
   /** The reasons why it accepts no requests now, or its gateway can send none; empty when neither is the case. */
   notReady(): string[];
   /** Reads again the files that may change while it runs. One that cannot be used is logged, and what was read before stays. */
@@ -79,6 +87,11 @@ export interface Service {
 
 type Brokers = () => Promise<readonly BrokerAddress[]>;
 
+interface BrokerAccess {
+  brokers: Brokers;
+  connect: Connect;
+}
+
 export interface ServiceOptions {
   configuration: Configuration;
   log: Log;
@@ -90,9 +103,13 @@ export interface ServiceOptions {
   /** How to log in to machines; the configuration by default. */
   ssh?: Configuration['ssh'];
   /** The addresses of the brokers and how to connect; the configuration by default. */
-  broker?: { brokers: Brokers; connect: Connect };
+  broker?: BrokerAccess;
   /** Where the handlers of repeated calls run; in this process by default. */
   isolation?: Isolation;
+  /** Where audit lines go when they go to standard error; that of the process by default. */
+  stderr?: NodeJS.WritableStream;
+  /** Records traces; undefined: there are none. */
+  tracing?: Tracing | undefined;
 }
 
 /** The settings and helpers from which the ports are created. */
@@ -101,16 +118,24 @@ interface PortOptions {
   ssh: Configuration['ssh'];
   log: Log;
   clock: Clock;
+  /** Is told of each call to another server; undefined: nobody is. */
+  watchUpstream?: WatchUpstream | undefined;
 }
 
 /** Registers the ports that actions inject, and their dependencies. */
-function registerPorts(container: DependencyContainer, { clusters, ssh, log, clock }: PortOptions): void {
+function registerPorts(
+  container: DependencyContainer,
+  { clusters, ssh, log, clock, watchUpstream: begin }: PortOptions,
+): void {
   const registerOnce = <T>(token: InjectionToken<T>, create: () => T) =>
     container.register(token, { useFactory: instanceCachingFactory(create) });
   container.register(Clock, { useValue: clock });
   registerOnce(tokens.policy, () => new HostPolicy(clusters.allowedHosts));
-  registerOnce(tokens.operatorHttp, () => new HttpClient());
-  registerOnce(tokens.clusterHttp, () => new HttpClient({ policy: container.resolve(tokens.policy) }));
+  registerOnce(tokens.operatorHttp, () => new HttpClient({ watch: begin && { kind: 'discovery', begin } }));
+  registerOnce(tokens.clusterHttp, () => {
+    const policy = container.resolve(tokens.policy);
+    return new HttpClient({ policy, watch: begin && { kind: 'fleet', begin } });
+  });
   registerOnce(tokens.clustersFile, () => clustersFileOf(clusters));
   registerOnce(tokens.discovery, () => {
     return new Discovery({
@@ -122,7 +147,9 @@ function registerPorts(container: DependencyContainer, { clusters, ssh, log, clo
       log,
     });
   });
-  registerOnce(tokens.ssh, () => sshShell(ssh, { policy: container.resolve(tokens.policy), clock, log }));
+  registerOnce(tokens.ssh, () =>
+    sshShell(ssh, { policy: container.resolve(tokens.policy), clock, log, watch: begin }),
+  );
   registerOnce(RemoteShell, () => container.resolve(tokens.ssh));
   registerOnce(EtcdResolver, () => container.resolve(tokens.discovery));
   registerOnce(FleetTransport, () => {
@@ -143,7 +170,12 @@ const SSH_LOGIN_MS = 8_000;
 
 function sshShell(
   ssh: Configuration['ssh'],
-  { policy, clock, log }: { policy: HostPolicy; clock: Clock; log: Log },
+  {
+    policy,
+    clock,
+    log,
+    watch,
+  }: { policy: HostPolicy; clock: Clock; log: Log; watch: WatchUpstream | undefined },
 ): SshShell {
   try {
     return new SshShell({
@@ -158,6 +190,7 @@ function sshShell(
       connectTimeoutMs: SSH_CONNECT_MS,
       handshakeTimeoutMs: SSH_LOGIN_MS,
       policy,
+      watch,
       clock,
       log,
     });
@@ -191,6 +224,8 @@ export interface Components {
   shell: () => SshShell;
   /** Undefined: no claim store is configured. It is not started. */
   claims: () => Promise<ClaimStore | undefined>;
+  /** Undefined: the gateway has no tokens. @throws ConfigurationError when their file cannot be used */
+  httpTokens: () => Promise<HttpTokens | undefined>;
   close: () => Promise<void>;
 }
 
@@ -201,6 +236,8 @@ export interface ComponentsOptions {
   openaperture?: Configuration['openaperture'];
   /** The claim store; undefined: none. */
   claims?: Configuration['claims'];
+  /** The gateway; undefined: none. */
+  http?: Configuration['http'];
   /** The name of this instance in the installation. */
   hostname: string;
   log: Log;
@@ -212,6 +249,7 @@ export function componentsOf({
   ssh,
   openaperture,
   claims,
+  http,
   hostname,
   log,
   clock = systemClock,
@@ -226,6 +264,7 @@ export function componentsOf({
     fleet: () => container.resolve(FleetTransport),
     shell: () => container.resolve(tokens.ssh),
     claims: async () => (claimStore ??= await claimStoreOf(claims, { clock, log })),
+    httpTokens: async () => httpTokensOf(http, { clock, log }),
     close: async () => {
       await claimStore?.stop();
       await Promise.all(
@@ -330,25 +369,52 @@ export async function openActions(options: OpenOptions): Promise<OpenedActions> 
  * @throws PluginError, ConfigurationError, or an Error that names the invalid setting
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
-  const { configuration, log, watch, clock = systemClock, isolation } = options;
+  const { configuration, log, watch, clock = systemClock, isolation, tracing } = options;
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
+  const metrics = await metricsOf(configuration.metrics, { queue: rpc.queue, clock });
+  const watchUpstream = watchedByAll(metrics?.watchUpstream, tracing?.watchUpstream);
+  const inContextOf = tracing?.inContextOf;
   const policy = await policyOf(configuration.policyFile, { clock, log });
-  const actions = await openActions({ clusters, ssh, plugins, environment, log, watch, clock });
+  const httpTokens = await httpTokensOf(http, { clock, log });
+  const actions = await openActions({
+    clusters,
+    ssh,
+    plugins,
+    environment,
+    log,
+    watch,
+    clock,
+    watchUpstream,
+  });
   const { catalogue } = actions;
   const contradiction = problemOfServed(catalogue, plugins);
   if (contradiction !== undefined) throw new ConfigurationError([contradiction]);
-  const installation = await installationOf(openaperture, { hostname, clock, log });
+  const installation = await installationOf(openaperture, { hostname, clock, log, watchUpstream });
   const { brokers, connect } = options.broker ?? {
     brokers: installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url }))),
     connect: amqpConnect,
   };
   const logFor = (fields: Record<string, unknown>) => log.with(fields);
   const events = new CallEventBus(log);
+  // Before the log, so that its lines have the trace.
+  tracing?.watch(events, rpc.queue);
   logRequests(events, logFor);
   installation?.watch(events);
-  const claimStore = await claimStoreOf(claims, { clock, log });
+  const claimStore = await claimStoreOf(claims, { clock, log, watch: watchUpstream });
   const { names: clusterNames, tokens: clusterTokens } = actions.clusters;
+  // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
+  // not be one cluster.
+  let served: string | undefined;
+  const servedBrokers: Brokers = async () => (served === undefined ? brokers() : [{ url: served }]);
+  const audit = await auditOf(configuration, {
+    events,
+    broker: { connect, brokers: servedBrokers },
+    stderr: options.stderr ?? process.stderr,
+    version: packageVersion(),
+    clock,
+    log,
+  });
   const runner = new Runner({
     catalogue,
     events,
@@ -362,13 +428,12 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     clusterConcurrency: rpc.clusterConcurrency,
     isolation,
     claims: claimStore,
+    beforeChange: audit?.beforeChange,
+    inContextOf,
     policy,
     clusterName: clusterNames.size > 0 ? (token) => clusterNames.get(token) : undefined,
     clusterToken: clusterTokens.size > 0 ? (name) => clusterTokens.get(name) : undefined,
   });
-  // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
-  // not be one cluster.
-  let served: string | undefined;
   const memory = memoryShares(rpc.memoryBudgetBytes, { hasGateway: http !== undefined });
   const requests = new RpcServer({
     connection: {
@@ -377,35 +442,57 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       tls: amqp?.tls,
       name: `fleet-manager ${hostname}`,
       onUsed: ({ address }) => {
+        metrics?.service.connected();
         if (served === address.url) return;
         served = address.url;
         gateway?.brokersChanged();
+        audit?.brokersChanged();
       },
       clock,
       log,
     },
     queue: rpc.queue,
+    makes: { type: rpc.queueType, maxPriority: rpc.queueMaxPriority },
     bindings: installation?.bindings,
     prefetch: rpc.prefetch,
     onLost: installation?.refresh,
     runner,
     events,
-    codecs: new Codecs([jsonRequestCodec, new ErlangCodec({ inflatedBytes: rpc.maxMessageBytes })]),
+    codecs: requestCodecs(rpc.maxMessageBytes),
     maxMessageBytes: rpc.maxMessageBytes,
     memoryBudgetBytes: memory.queue,
     maxReplyBytes: rpc.maxReplyBytes,
     channels: (flow) => installation?.channels(flow) ?? [],
+    onDelivery: metrics && ((delivery) => metrics.service.delivered(delivery)),
     logFor,
+    inContextOf,
+  });
+  metrics?.observe({
+    events,
+    actions: catalogue.describe().map(({ name }) => name),
+    now: () => ({
+      ready: (gateway ?? requests).notReady().length === 0,
+      held: requests.held,
+      ...requests.broker,
+    }),
+    depths: async () => requests.depths(),
   });
   const gateway = await gatewayOf(http, {
-    brokers: async () => (served === undefined ? brokers() : [{ url: served }]),
+    brokers: servedBrokers,
     connect,
     queue: rpc.queue,
     tls: amqp?.tls,
+    metrics:
+      metrics === undefined || configuration.metrics?.port !== 'gateway'
+        ? undefined
+        : { source: metrics, token: configuration.metrics.token },
     describe: () => catalogue.describe(),
     notReady: () => requests.notReady(),
     maxBodyBytes: rpc.maxMessageBytes,
     memoryBytes: memory.gateway,
+    traceRequest: tracing?.httpRequest,
+    authenticate: httpTokens?.authenticate,
+    hostname,
     clock,
     log,
     clientLog: log.with({ component: 'gateway' }),
@@ -413,8 +500,15 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   if (policy === undefined) log.info('no policy', { allowed: 'every caller may do everything' });
   else log.info('policy loaded', { file: configuration.policyFile, rules: policy.ruleCount });
   // Add a file that may change here.
-  const reloads: (() => void | Promise<void>)[] = [async () => policy?.reload()];
+  const reloads: (() => void | Promise<void>)[] = [
+    async () => policy?.reload(),
+    () => httpTokens?.reload(),
+    async () => audit?.reload(),
+  ];
+  const metricsServer = await metricsServerOf(configuration.metrics, { metrics, clock, log });
   policy?.start();
+  httpTokens?.start();
+  audit?.start();
   claimStore?.start();
   requests.start();
   installation?.start({
@@ -426,11 +520,13 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   return {
     catalogue,
     httpUrl: gateway?.url,
+    metricsUrl: metricsServer?.url ?? (configuration.metrics && gateway && `${gateway.url}/metrics`),
     notReady: () => (gateway ?? requests).notReady(),
     reload: async () => void (await Promise.all(reloads.map(async (reload) => reload()))),
     stop: async () => {
       log.info('shutting down', { held: requests.held });
       policy?.stop();
+      httpTokens?.stop();
       gateway?.refuse();
       const graceEnds = clock.now() + configuration.shutdownGraceMs;
       const clean = await requests.drain(configuration.shutdownGraceMs);
@@ -442,6 +538,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           await installation?.stop();
           await requests.close();
         })(),
+        metricsServer?.stop(),
+        // Every request has ended.
+        audit?.close(leftMs - PORTS_MS),
         actions.close(leftMs),
         (async () => {
           await isolation?.close(Math.min(DISPOSE_MS, leftMs));
@@ -449,7 +548,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           await claimStore?.stop();
         })(),
       ]);
-      if (await settledWithin(leftMs, clock, closed)) await closed;
+      const closeMs = tracing === undefined ? leftMs : leftMs - MIN_FLUSH_MS;
+      if (await settledWithin(closeMs, clock, closed)) await closed;
+      await tracing?.stop(Math.max(MIN_FLUSH_MS, graceEnds + AFTER_GRACE_MS - clock.now()));
       log.info('shut down', { clean });
       return clean;
     },
@@ -461,14 +562,19 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 /** The OpenAperture installation; undefined when none is configured. */
 async function installationOf(
   openaperture: Configuration['openaperture'],
-  { hostname, clock, log }: { hostname: string; clock: Clock; log: Log },
+  {
+    hostname,
+    clock,
+    log,
+    watchUpstream,
+  }: { hostname: string; clock: Clock; log: Log; watchUpstream?: WatchUpstream | undefined },
 ): Promise<Installation | undefined> {
   if (openaperture === undefined) return undefined;
   const { Installation } = await import('./openaperture/installation.js');
   const { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes } = openaperture;
   return new Installation(
     { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes },
-    { hostname, clock, log },
+    { hostname, clock, log, watchUpstream },
   );
 }
 
@@ -489,6 +595,24 @@ export async function policyOf(
   }
 }
 
+/**
+ * The tokens of the HTTP gateway's callers; undefined when it has none.
+ * @throws ConfigurationError
+ */
+async function httpTokensOf(
+  http: Configuration['http'],
+  { clock, log }: { clock: Clock; log: Log },
+): Promise<HttpTokens | undefined> {
+  const { token, tokensFile: file } = http ?? {};
+  if (token === undefined && file === undefined) return undefined;
+  const { HttpTokens } = await import('./access/http-tokens.js');
+  try {
+    return new HttpTokens({ token, file, clock, log });
+  } catch (cause) {
+    throw new ConfigurationError([`HTTP_TOKENS_FILE cannot be used: ${reasonOf(cause)}`]);
+  }
+}
+
 /** The HTTP gateway, which is started; undefined when it is off. */
 async function gatewayOf(
   http: Configuration['http'],
@@ -502,11 +626,65 @@ async function gatewayOf(
 /** The store of claims; undefined when none is configured. It is not started. */
 async function claimStoreOf(
   claims: Configuration['claims'],
-  { clock, log }: { clock: Clock; log: Log },
+  { clock, log, watch }: { clock: Clock; log: Log; watch?: WatchUpstream | undefined },
 ): Promise<ClaimStore | undefined> {
   if (claims === undefined) return undefined;
   const { ClaimStore } = await import('./claims/claim-store.js');
-  return new ClaimStore({ ...claims, clock, log });
+  return new ClaimStore({ ...claims, clock, log, watch });
+}
+
+/** The metrics; undefined when they are off. */
+async function metricsOf(
+  settings: Configuration['metrics'],
+  { queue, clock }: { queue: string; clock: Clock },
+): Promise<Metrics | undefined> {
+  if (settings === undefined) return undefined;
+  const { Metrics } = await import('./telemetry/metrics/metrics.js');
+  return new Metrics({ version: packageVersion(), queue, clock });
+}
+
+/** The server of the metrics, which is started; undefined when they are off, or on the port of the gateway. */
+async function metricsServerOf(
+  settings: Configuration['metrics'],
+  { metrics, clock, log }: { metrics: Metrics | undefined; clock: Clock; log: Log },
+): Promise<(Pick<MetricsServer, 'stop'> & { url: string }) | undefined> {
+  if (settings === undefined || metrics === undefined || settings.port === 'gateway') return undefined;
+  const { MetricsServer } = await import('./gateway/metrics-server.js');
+  const { host, port, token } = settings;
+  const server = new MetricsServer({ host, port, token, metrics, clock, log });
+  return { url: await server.start(), stop: async () => server.stop() };
+}
+
+/**
+ * The audit, which is not started; undefined when nothing is audited.
+ * @throws ConfigurationError when its file cannot be used
+ */
+async function auditOf(
+  { audit, rpc, amqp, hostname }: Pick<Configuration, 'audit' | 'rpc' | 'amqp' | 'hostname'>,
+  { broker, ...options }: Omit<RunningAuditOptions, 'stream' | 'worker'> & { broker: BrokerAccess; log: Log },
+): Promise<RunningAudit | undefined> {
+  if (audit === undefined) return undefined;
+  const { RunningAudit } = await import('./access/audit/running-audit.js');
+  const { clock, log } = options;
+  const stream = async () => {
+    const { StreamWriter } = await import('./rpc/stream-writer.js');
+    return new StreamWriter({
+      connection: {
+        ...broker,
+        tls: amqp?.tls,
+        name: `fleet-manager ${hostname} audit`,
+        clock,
+        log: log.with({ component: 'audit' }),
+      },
+      stream: auditStreamOf(rpc.queue),
+      maxAgeDays: audit.streamDays,
+    });
+  };
+  try {
+    return await RunningAudit.open(audit, { ...options, stream, worker: hostname });
+  } catch (cause) {
+    throw new ConfigurationError([`AUDIT cannot be used: ${reasonOf(cause)}`]);
+  }
 }
 
 interface Closable {
@@ -524,6 +702,8 @@ const DISPOSE_MS = 3_000;
 const PORTS_MS = 500;
 /** What everything before leaves for all that is closed, in milliseconds, unless the process itself was stopped meanwhile. */
 const MIN_CLOSE_MS = 1_000;
+/** What is kept for sending the traces, after all else is closed, in milliseconds. */
+const MIN_FLUSH_MS = 500;
 
 function resolveDependency(container: DependencyContainer, token: symbol): unknown {
   if (!container.isRegistered(token)) throw new Error(`the service has no dependency ${String(token)}`);

@@ -5,6 +5,7 @@ import type { HandlerSettings } from './isolation/messages.js';
 import { systemClock } from './lib/clock.js';
 import { Log } from './telemetry/log.js';
 import { ProcessOutput } from './telemetry/process-output.js';
+import { startTracing } from './tracing/start-tracing.js';
 import { startWatchdog, type Watchdog } from './watchdog/watchdog.js';
 
 // The program of a process that runs handlers for the service, which forks it, reads its log and ends it.
@@ -39,8 +40,19 @@ async function open(settings: HandlerSettings, onLoading: () => void): Promise<S
       return watching.loading(folder);
     },
   };
-  const { catalogue, close } = await openActions({ ...settings, log, watch, clock: systemClock });
-  return { catalogue, logFor: (fields) => log.with(fields), clock: systemClock, close };
+  const tracing = await startTracing({ hostname: settings.hostname, clock: systemClock, log });
+  const { watchUpstream, inTrace } = tracing ?? {};
+  const actions = await openActions({ ...settings, log, watch, clock: systemClock, watchUpstream });
+  return {
+    catalogue: actions.catalogue,
+    logFor: (fields) => log.with(fields),
+    clock: systemClock,
+    inTrace,
+    close: async (withinMs) => {
+      // At the same time, as the process is killed when this takes longer.
+      await Promise.all([actions.close(withinMs), tracing?.stop(withinMs)]);
+    },
+  };
 }
 
 function exit(code: number): void {

@@ -6,6 +6,7 @@ import type { Logger } from '../lib/logger.js';
 import { OutageLog } from '../lib/outage-log.js';
 import { reasonOf } from '../lib/errors.js';
 import { settledWithin } from '../lib/settled-within.js';
+import type { WatchUpstream } from '../lib/upstream.js';
 import { HttpClient } from '../network/http-client.js';
 import { unavailable } from './claim-errors.js';
 import { ClaimLeases } from './claim-leases.js';
@@ -32,6 +33,8 @@ export interface ClaimStoreOptions extends ClaimStoreSettings {
   log: Logger;
   /** How long this worker counts as alive without a sign of life, in milliseconds; 45 s by default. */
   ttlMs?: number;
+  /** Is told of each call of the store; undefined: nobody is. */
+  watch?: WatchUpstream | undefined;
 }
 
 /** How long to wait before another look at a change that another worker makes, or at a store that does not respond. */
@@ -76,9 +79,9 @@ export class ClaimStore implements ChangeClaims {
   readonly #pending = new Set<Promise<unknown>>();
 
   constructor(options: ClaimStoreOptions) {
-    const { urls, user, password, ca, clock, log, ttlMs } = options;
+    const { urls, user, password, ca, clock, log, ttlMs, watch } = options;
     this.#options = options;
-    this.#http = new HttpClient({ ca });
+    this.#http = new HttpClient({ ca, watch: watch && { kind: 'claims', begin: watch } });
     this.#etcd = new EtcdClient({
       http: this.#http,
       urls,

@@ -185,6 +185,7 @@ export class EtcdClient {
       const { host } = new URL(url);
       try {
         const response = await this.#options.http.call('POST', new URL(`/v3/${path}`, url), {
+          operation: path,
           body: JSON.stringify(body),
           // Without `Bearer`, which etcd does not understand.
           authorization: token,

@@ -7,15 +7,18 @@ export interface ReceivedError {
   /** Undefined when the reply has none: the original FleetManager sends none. */
   code: string | undefined;
   details: unknown;
+  /** Undefined when the request is in no trace. */
+  traceId: string | undefined;
 }
 
 /** Reads the `response_body` of an error reply; never throws. */
 export function errorBodyOf(body: unknown): ReceivedError {
-  const { errors, code, details } = fieldsOf(body);
+  const { errors, code, details, trace_id: traceId } = fieldsOf(body);
   return {
     errors: Array.isArray(errors) ? errors.map(textOf) : [],
     code: typeof code === 'string' ? code : undefined,
     details,
+    traceId: typeof traceId === 'string' ? traceId : undefined,
   };
 }
 

@@ -4,6 +4,7 @@ import { parseExactly, stringifyExactly } from '../lib/exact-json.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import { isNotSent } from '../lib/not-sent.js';
+import { NO_TRACE, traceHeadersIn } from '../lib/trace-context.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { errorBodyOf } from './error-body.js';
 import {
@@ -59,12 +60,12 @@ export class HttpRoute implements Route {
     const reason = errors.length > 0 ? errors.join('; ') : 'its response has no reason';
     throw new FleetManagerError(
       code,
-      `the gateway does not list its actions (${reason}): is it a fleet-manager, and is HTTP_TOKEN the same as the gateway's?`,
+      `the gateway does not list its actions (${reason}): is it a fleet-manager, and is HTTP_TOKEN one of the gateway's tokens?`,
     );
   }
 
   async request(action: string, options: CallOptions): Promise<AnswerEnvelope> {
-    const { cluster, parameters, timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+    const { cluster, parameters, timeoutMs = DEFAULT_TIMEOUT_MS, signal, trace } = options;
     signal?.throwIfAborted();
     if (this.#closed.signal.aborted) throw closedError();
     const body = encoded(() =>
@@ -75,7 +76,11 @@ export class HttpRoute implements Route {
       const reply = this.#fetch(`v1/actions/${encodeURIComponent(action)}`, {
         method: 'post',
         body,
-        headers: { 'content-type': 'application/json', 'timeout-ms': String(timeoutMs) },
+        headers: {
+          ...traceHeadersIn(trace ?? NO_TRACE),
+          'content-type': 'application/json',
+          'timeout-ms': String(timeoutMs),
+        },
         timeout: timeoutMs + TRANSPORT_MS,
         signal: link.signal,
       });

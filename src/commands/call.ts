@@ -4,6 +4,7 @@ import { errorBodyOf } from '../client/error-body.js';
 import { HttpRoute } from '../client/http-route.js';
 import type { Route } from '../client/route.js';
 import { fieldsOf } from '../lib/fields-of.js';
+import { traceHeadersIn } from '../lib/trace-context.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
@@ -51,6 +52,8 @@ export async function call(
       parameters: parametersOf(description, { params: given.params, param: given.param ?? [] }),
       timeoutMs: given.timeout * 1_000,
       resend: description && description.effect === 'read',
+      // As programs hand a trace to the commands that they run.
+      trace: traceHeadersIn({ traceparent: source.env.TRACEPARENT, tracestate: source.env.TRACESTATE }),
     });
     const { response_body: body } = reply;
     const details = reply.status === 'completed' ? reply.details : fieldsOf(body).details;

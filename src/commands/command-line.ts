@@ -1,6 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { packageVersion } from '../lib/package-version.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
+import { addErrors } from './errors-command-line.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { print } from './output.js';
 import { InvalidCommandLine } from './usage-error.js';
@@ -47,7 +48,7 @@ interface ProgramOptions {
 function program({ done, onUsageError, source, warnings }: ProgramOptions): Command {
   const command = new Command('fleet-manager')
     .description('Runs actions against CoreOS fleet clusters for callers on a RabbitMQ queue.')
-    .version(version())
+    .version(packageVersion())
     .showHelpAfterError('(see --help)')
     .addHelpText(
       'after',
@@ -101,6 +102,24 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     .option('--json', 'as JSON')
     .action(async (options) => done((await import('./config.js')).config(options, source)));
   command
+    .command('history')
+    .description(
+      'show who has changed what: reads the audit of all workers, from the stream on the broker or from the file',
+    )
+    .option('--cluster <token>', 'only this cluster: its etcd token, its hash, or its name')
+    .option('--caller <name>', 'only this caller')
+    .option('--action <name>', 'only this action')
+    .option('--since <time>', 'only from this time on: 30m, 12h, 7d, or 2026-01-31T12:00:00Z', timeSince)
+    .option('--follow', 'go on and show what comes')
+    .option('--user <name>', 'the user of the service on the broker; by default the one who reads')
+    .option('--json', 'print the lines of the audit, as without a terminal')
+    .addHelpText(
+      'after',
+      '\nOnly what the service has written is shown: the broker verifies the user of each message in the stream.\n' +
+        'Without a terminal it prints the lines of the audit, each a JSON object.',
+    )
+    .action(async (options) => done(await (await import('./history.js')).history(options, source)));
+  command
     .command('doctor')
     .description(
       'check configuration, plugins, policy, Manager, broker, discovery and SSH, and show how to fix each failure',
@@ -144,6 +163,7 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
         '\n\nExample:\n  fleet-manager policy check --caller ci --action restart_unit --cluster prod --unit web@1.service',
     )
     .action(async (options) => done(await (await import('./policy-check.js')).policyCheck(options, source)));
+  addErrors(command, { done, source });
   return command;
 }
 
@@ -152,19 +172,27 @@ function oneMore(value: string, earlier: string[] | undefined): string[] {
   return [...(earlier ?? []), value];
 }
 
-function version(): string {
-  // The build is one folder deeper than the sources.
-  for (const path of ['../../package.json', '../../../package.json']) {
-    try {
-      return String(JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')).version);
-    } catch {}
-  }
-  return 'unknown';
-}
-
 function seconds(text: string): number {
   const value = Number(text);
   if (!(value >= 0.001 && value <= 300))
     throw new InvalidArgumentError('it must be a number of seconds, from 0.001 to 300.');
   return value;
+}
+
+const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** @returns milliseconds since the epoch */
+function timeSince(text: string): number {
+  const [, amount, unit = ''] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const time =
+    amount === undefined
+      ? /^\d{4}-\d\d-\d\d/.test(text)
+        ? Date.parse(text)
+        : Number.NaN
+      : Date.now() - Number(amount) * (UNITS[unit] ?? Number.NaN);
+  if (Number.isNaN(time))
+    throw new InvalidArgumentError(
+      'it must be a time ago, such as 30m, 12h or 7d, or a time such as 2026-01-31T12:00:00Z.',
+    );
+  return time;
 }

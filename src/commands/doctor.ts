@@ -11,10 +11,13 @@ import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import type { Configuration } from '../settings/settings.js';
 import { Log } from '../telemetry/log.js';
-import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
+import { checkAudit } from './check-audit.js';
+import { type BrokerCheckOptions, type BrokerToCheck, checkBrokers } from './check-brokers.js';
+import { checkCallers } from './check-callers.js';
 import { checkClaims } from './check-claims.js';
 import { checkClock, type TimeServer } from './check-clock.js';
 import { checkDiscovery, checkFleet, type HostLookup } from './check-cluster.js';
+import { checkHttpTokens } from './check-http-tokens.js';
 import { checkMachines } from './check-machines.js';
 import { checkManager } from './check-manager.js';
 import { checkPlugins } from './check-plugins.js';
@@ -89,9 +92,9 @@ async function* checkAll(source: ConfigurationSource, options: CheckOptions): As
   }
   const environment = checkEnvironment(source.env);
   if (environment !== undefined) yield ['environment', environment];
-  const { clusters, ssh, openaperture, claims, hostname } = configuration;
+  const { clusters, ssh, openaperture, claims, http, hostname } = configuration;
   const log = Log.create({ level: 'error', format: 'text' });
-  const components = componentsOf({ clusters, ssh, openaperture, claims, hostname, log });
+  const components = componentsOf({ clusters, ssh, openaperture, claims, http, hostname, log });
   try {
     yield* checkService(configuration, components, options);
   } finally {
@@ -125,20 +128,21 @@ async function* checkService(
   components: Components,
   options: CheckOptions,
 ): AsyncGenerator<NamedFinding> {
-  const { environment, plugins, watchdogSeconds, openaperture, amqp, rpc, clusters, claims, http } =
-    configuration;
+  const { environment, plugins, watchdogSeconds, openaperture, amqp, amqpManagementUrl } = configuration;
+  const { rpc, clusters, claims, http, audit } = configuration;
   const { queue } = rpc;
   const problems: string[] = [];
   const unlessInvalid = async <T>(create: () => T | Promise<T>): Promise<T | undefined> => {
     try {
       return await create();
     } catch (error) {
-      problems.push(reasonOf(error));
+      problems.push(...(error instanceof ConfigurationError ? error.problems : [reasonOf(error)]));
       return undefined;
     }
   };
   const installation = await unlessInvalid(components.installation);
   const resolver = await unlessInvalid(components.resolver);
+  const tokens = await unlessInvalid(components.httpTokens);
   const mode =
     openaperture === undefined ? 'on RabbitMQ alone' : 'as a module of an OpenAperture installation';
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
@@ -149,10 +153,20 @@ async function* checkService(
   yield ['policy', await checkPolicy(configuration.policyFile, { catalogue, clusterNames })];
   const gateway = http !== undefined;
   const brokers = yield* checkManagerAndBrokers(
-    { openaperture, amqp, queue, gateway },
+    {
+      openaperture,
+      amqp,
+      amqpManagementUrl,
+      queue,
+      queueType: rpc.queueType,
+      gateway,
+      audit: audit?.target === 'stream',
+    },
     installation,
     options,
   );
+  if (tokens !== undefined && http?.tokensFile !== undefined)
+    yield ['HTTP tokens', checkHttpTokens(tokens.ofFile(), systemClock.wallTime())];
   if (options.roundTrip)
     yield [
       'round trip',
@@ -161,6 +175,16 @@ async function* checkService(
   const store = await components.claims();
   if (store !== undefined && claims !== undefined)
     yield ['claims', await checkClaims(store, claims.urls, options.limitMs)];
+  if (audit !== undefined)
+    yield [
+      'audit',
+      await checkAudit(audit.target, amqp === undefined ? brokers : amqp.urls.map((url) => ({ url })), {
+        queue,
+        tls: amqp?.tls,
+        settings: openaperture === undefined ? 'AMQP_URL' : brokerSettingsIn(openaperture),
+        limitMs: options.limitMs,
+      }),
+    ];
   const { cluster = '' } = options;
   const { responds, machines } = yield* checkClusters(
     clusters,
@@ -177,21 +201,23 @@ async function* checkService(
   yield ['clock', await checkClock(servers, { clock: systemClock, limitMs: options.limitMs })];
 }
 
-type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp'> & { queue: string; gateway: boolean };
+type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp' | 'amqpManagementUrl'> &
+  Pick<BrokerCheckOptions, 'queue' | 'queueType' | 'gateway' | 'audit'>;
 
 /**
  * @param installation undefined: there is none, or its settings are invalid
  * @returns the brokers of the installation; empty when there is none or they are not known
  */
 async function* checkManagerAndBrokers(
-  { openaperture, amqp, queue, gateway }: BrokerSettings,
+  { openaperture, amqp, amqpManagementUrl: managementUrl, queue, queueType, gateway, audit }: BrokerSettings,
   installation: Installation | undefined,
   { limitMs }: Pick<CheckOptions, 'limitMs'>,
 ): AsyncGenerator<NamedFinding, readonly BrokerToCheck[]> {
-  const options = { queue, gateway, tls: amqp?.tls, limitMs };
+  const options = { queue, queueType, gateway, audit, tls: amqp?.tls, limitMs };
   if (openaperture === undefined) {
     const brokers = (amqp?.urls ?? []).map((url) => ({ url }));
     yield ['broker', await checkBrokers(brokers, { ...options, settings: 'AMQP_URL' })];
+    yield ['callers', await checkCallers(brokers, { ...options, inInstallation: false, managementUrl })];
     return [];
   }
   const { finding, brokers } =
@@ -206,6 +232,8 @@ async function* checkManagerAndBrokers(
       ? skipped('not checked: the Manager gives no brokers')
       : await checkBrokers(brokers, { ...options, settings }),
   ];
+  if (brokers.length > 0)
+    yield ['callers', await checkCallers(brokers, { ...options, inInstallation: true, managementUrl })];
   return brokers;
 }
 

@@ -1,5 +1,5 @@
 import { extname } from 'node:path';
-import type { ConfigurationSource } from '../settings/given-settings.js';
+import { type ConfigurationSource, configurationFile } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import { type Service, type ServiceOptions, startService } from '../composition.js';
@@ -9,6 +9,9 @@ import type { Catalogue } from '../core/catalogue.js';
 import { startWatchdog, type Watchdog } from '../watchdog/watchdog.js';
 import { ForkedIsolation } from '../isolation/forked-isolation.js';
 import { systemClock } from '../lib/clock.js';
+import { packageVersion } from '../lib/package-version.js';
+import type { Supervision } from '../systemd/supervision.js';
+import { startTracing } from '../tracing/start-tracing.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
 
@@ -37,16 +40,28 @@ export async function serve(
     format: configuration.log.format,
   });
   try {
-    return await run({ configuration, log, watchdog }, output);
+    const tracing = await startTracing({ hostname: configuration.hostname, clock: systemClock, log });
+    const file = configurationFile(source);
+    const supervision = await supervisionOf(source, log);
+    const started = { configuration, log, watchdog, tracing, configurationFile: file };
+    return await run(started, output, supervision);
   } finally {
     watchdog.exitExpected();
     output.release();
   }
 }
 
-type Started = Required<Pick<ServiceOptions, 'configuration' | 'log'>> & { watchdog: Watchdog };
+type Started = Pick<ServiceOptions, 'configuration' | 'log' | 'tracing'> & {
+  watchdog: Watchdog;
+  /** The path of the configuration file; undefined: all settings come from the environment. */
+  configurationFile: string | undefined;
+};
 
-async function run(started: Started, output: ProcessOutput): Promise<number> {
+async function run(
+  started: Started,
+  output: ProcessOutput,
+  supervision: Supervision | undefined,
+): Promise<number> {
   const { configuration, log, watchdog } = started;
   // Before the start: without a listener a signal would end the process without its `exit` handlers.
   const inSandbox = isSandbox(configuration);
@@ -58,15 +73,32 @@ async function run(started: Started, output: ProcessOutput): Promise<number> {
   const uncaught = untilUncaughtError(log).then(() => true);
   const { service, stop } = inSandbox ? await startInSandbox(started, output) : await start(started, output);
   log.info('service started', {
+    version: packageVersion(),
+    node: process.version,
     environment: configuration.environment,
+    configuration: started.configurationFile ?? 'environment variables',
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
+    ...(service.metricsUrl !== undefined && { metrics: service.metricsUrl }),
   });
-  reloadRequested?.(() => service.reload());
+  supervision?.started(() => service.notReady());
+  const reload = () => service.reload();
+  reloadRequested?.(supervision === undefined ? reload : () => supervision.reloading(reload));
   const failed = await Promise.race([stopRequested().then(() => false), uncaught]);
+  supervision?.stopping();
   await stop();
   // Requests that could not be answered are in the queue again, so nothing is lost.
   return failed ? 1 : 0;
+}
+
+/** What systemd is told; undefined when it did not start this process as a service that notifies it. */
+async function supervisionOf(
+  { env }: Pick<ConfigurationSource, 'env'>,
+  log: Log,
+): Promise<Supervision | undefined> {
+  if (!env.NOTIFY_SOCKET) return undefined;
+  const { supervise } = await import('../systemd/supervision.js');
+  return supervise(env, { pid: process.pid, clock: systemClock, log });
 }
 
 interface Running {
@@ -75,8 +107,8 @@ interface Running {
 }
 
 async function start(started: Started, output: ProcessOutput): Promise<Running> {
-  const { configuration, log, watchdog } = started;
-  const { environment, plugins, clusters, ssh, rpc, watchdogSeconds } = configuration;
+  const { configuration, log, watchdog, tracing } = started;
+  const { environment, plugins, clusters, ssh, rpc, watchdogSeconds, hostname } = configuration;
   const isolation = new ForkedIsolation({
     module: ISOLATED_HANDLERS,
     settings: {
@@ -87,18 +119,27 @@ async function start(started: Started, output: ProcessOutput): Promise<Running> 
       log: configuration.log,
       maxReplyBytes: rpc.maxReplyBytes,
       watchdogSeconds,
+      hostname,
     },
     clock: systemClock,
     log,
     onLine: (line) => output.logOutput.write(`${line}\n`),
+    activeTrace: tracing?.activeTrace,
   });
-  const service = await startService({ configuration, log, watch: watchdog, isolation });
+  const service = await startService({
+    configuration,
+    log,
+    watch: watchdog,
+    isolation,
+    tracing,
+    stderr: output.logOutput,
+  });
   return { service, stop: () => service.stop() };
 }
 
 /** Starts the service with a broker in this process and a simulated cluster. */
 async function startInSandbox(
-  { configuration, log, watchdog }: Started,
+  { configuration, log, watchdog, tracing }: Started,
   output: ProcessOutput,
 ): Promise<Running> {
   // Imported only here: a configured service does not need the sandbox.
@@ -109,7 +150,7 @@ async function startInSandbox(
   ]);
   const sandbox = await startSandbox({ ssh: true });
   const broker = {
-    brokers: async () => [{ url: 'amqp://embedded.invalid' }],
+    brokers: async () => [{ url: 'amqp://fleet-manager@embedded.invalid' }],
     connect: new EmbeddedBroker().connect,
   };
   const { discoveryUrl, fleetPort, token } = sandbox;
@@ -121,11 +162,13 @@ async function startInSandbox(
       log,
       watch: watchdog,
       broker,
+      stderr: output.logOutput,
+      tracing,
     });
     const { httpUrl, catalogue } = service;
     // A sandbox always has a gateway; the check of the settings refuses one without.
     if (httpUrl !== undefined) {
-      const secured = configuration.http?.token !== undefined;
+      const secured = configuration.http?.token !== undefined || configuration.http?.tokensFile !== undefined;
       const machines = sandbox.ssh?.hosts ?? [];
       const call = firstCall(httpUrl, catalogue, { token, secured });
       if (configuration.log.format === 'json') log.info('sandbox started', { first_call: call });

@@ -13,6 +13,8 @@ export interface HandlerRun {
   parameters: unknown;
   cluster: Cluster | undefined;
   caller: Caller;
+  /** The trace that the request belongs to. */
+  traceId: string | undefined;
   repeated: boolean;
   /** In the clock's milliseconds. */
   deadline: number;
@@ -62,7 +64,7 @@ class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
   emit = IGNORE;
 
   constructor(run: HandlerRun) {
-    const { id, action, parameters, cluster, caller, repeated, deadline, units, warn } = run;
+    const { id, action, parameters, cluster, caller, traceId, repeated, deadline, units, warn } = run;
     this.#abort = run.abort;
     this.parameters = parameters;
     this.cluster = cluster;
@@ -73,7 +75,7 @@ class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
     this.warn = warn;
     this.authorizesAll = units === undefined;
     this.authorize = units === undefined ? ALLOW : matcherOf(units);
-    this.log = run.logFor(requestFields(id, action, { cluster, caller, units: run.unitNames }));
+    this.log = run.logFor(requestFields(id, action, { cluster, caller, units: run.unitNames, traceId }));
     Object.defineProperty(this, 'signal', RunRequest.#signalOnDemand);
   }
 }
@@ -86,13 +88,20 @@ export function requestFields(
     cluster,
     caller,
     units,
-  }: { cluster: Cluster | undefined; caller: Caller; units: readonly string[] | undefined },
+    traceId,
+  }: {
+    cluster: Cluster | undefined;
+    caller: Caller;
+    units: readonly string[] | undefined;
+    traceId: string | undefined;
+  },
 ): Record<string, unknown> {
   const fields: Record<string, unknown> = { request: id };
   if (action !== undefined) fields.action = action;
   if (cluster !== undefined) fields.cluster = cluster.hash;
   fields.caller = caller.name;
   if (units !== undefined && units.length > 0) fields.unit = units.length === 1 ? units[0] : units.join(' ');
+  if (traceId !== undefined) fields.trace_id = traceId;
   return fields;
 }
 

@@ -1,4 +1,5 @@
 import type { Caller } from '../api/caller.js';
+import type { TraceHeaders } from '../lib/trace-context.js';
 
 /** What is wrong with one field of a call. */
 export interface FieldProblem {
@@ -20,6 +21,8 @@ export interface Call {
   readonly parameters: unknown;
   /** How long the caller waits, in milliseconds; as sent. */
   readonly timeoutMs: unknown;
+  /** Calls of the same cluster that wait here with a lower one, or none, begin after it. */
+  readonly priority?: number | undefined;
   /** How much of that has passed in the transport, in milliseconds. */
   readonly waitedMs: number;
   /** A problem that the transport found: the call is refused with `invalid_request`. */
@@ -31,8 +34,12 @@ export interface Call {
   readonly encoding: string;
   /** The number of workers that have had it, this one included, as far as is known. */
   readonly attempt: number;
-  /** Context that the caller sends for other systems, such as `traceparent`. */
-  readonly context: Readonly<Record<string, string>>;
+  /** How often an operator has sent it again, as its message says; undefined: never. */
+  readonly replays?: number | undefined;
+  /** The trace that the caller sends. */
+  readonly context: TraceHeaders;
+  /** The trace in which it is recorded. Set when it is received, where traces are on; `traceIdOf` tells the caller's too. */
+  traceId?: string | undefined;
   /** `repeated`: another worker may have begun it. */
   readonly delivery: 'first' | 'repeated';
   /** Whether another worker may have the same message too; always true of a repeated one. */
@@ -50,6 +57,8 @@ export interface ErrorBody {
   errors: string[];
   code: string;
   details?: unknown;
+  /** The trace in which the request is found; only when there is one. */
+  trace_id?: string;
 }
 
 /** What a caller should know besides the result. */

@@ -29,6 +29,7 @@ import {
   type OnProcessEnd,
   type PlaceNeeds,
 } from './isolation.js';
+import { traceIdOf } from './trace-id.js';
 import { unsendableIn } from './unsendable.js';
 import { Warnings } from './warnings.js';
 
@@ -123,7 +124,13 @@ export class Execution {
 
   /** Runs the handler; a change first waits until it may. Never rejects. */
   run(): Promise<Settled> {
-    return this.#isRead ? this.#runRead() : this.#runChange();
+    return this.#isRead ? this.#runRead() : this.#inContext(() => this.#runChange());
+  }
+
+  /** In the context of its call: the queue begins it in that of another one. */
+  #inContext<T>(run: () => T): T {
+    const { inContextOf } = this.#options;
+    return inContextOf === undefined ? run() : inContextOf(this.#call, run);
   }
 
   #runRead(): Promise<Settled> {
@@ -203,11 +210,10 @@ export class Execution {
       try {
         this.#state = 'running';
         this.#job.onBegin(performance.work);
-        const { inContextOf } = this.#options;
         result =
-          inContextOf === undefined
+          this.#options.inContextOf === undefined
             ? this.#result(performance)
-            : inContextOf(this.#call, () => this.#result(performance));
+            : this.#inContext(() => this.#result(performance));
       } catch (error) {
         return fail(this.#reasonAfter(error));
       }
@@ -329,6 +335,7 @@ export class Execution {
   #result({ work, repeated }: Performance): Promise<unknown> | undefined {
     const { action, parameters, cluster, unitNames, units } = this.#admitted;
     const { id } = this.#call;
+    const traceId = traceIdOf(this.#call);
     const caller = action.coalesces === true ? ANONYMOUS : this.#call.caller;
     const { logFor } = this.#options;
     const { name } = action.description;
@@ -343,6 +350,7 @@ export class Execution {
         parameters,
         cluster,
         caller,
+        traceId,
         repeated,
         deadline,
         abort,
@@ -361,6 +369,7 @@ export class Execution {
       parameters,
       token: cluster && tokenOf(cluster),
       caller,
+      traceId,
       unitNames,
       units,
       ...this.#needsOf(work),

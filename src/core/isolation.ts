@@ -35,6 +35,8 @@ export interface IsolatedCall {
   /** The etcd token of the cluster: a secret. */
   readonly token: string | undefined;
   readonly caller: Caller;
+  /** The trace that the request belongs to; undefined: none. */
+  readonly traceId: string | undefined;
   /** The units that the parameters name. */
   readonly unitNames: readonly string[];
   /** The patterns of the units that the caller may see or change; undefined: all. */

@@ -40,6 +40,7 @@ import { FairQueue } from './fair-queue.js';
 import { type Isolation, MustRunAlone } from './isolation.js';
 import { compose, type Middleware } from './middleware.js';
 import { ofRepeatedChange } from './repeated-change.js';
+import { traceIdOf } from './trace-id.js';
 
 /** A call whose action runs. */
 export interface RunningCall {
@@ -388,6 +389,7 @@ export class Runner {
           parameters,
           token: undefined,
           caller,
+          traceId: traceIdOf(call),
           unitNames: [],
           units: undefined,
           deadline: begin + ms,
@@ -424,7 +426,7 @@ export class Runner {
       job.place = this.#waiting.add(job);
       this.#signals.add(call.signal);
       if (mayShare(call, admitted)) this.#coalescing.add(job);
-      else this.#queue.enter(lane, job);
+      else this.#queue.enter(lane, job, call.priority);
       if (!this.#queue.hasResponded(lane)) this.#tellWithoutResponse();
     });
   }

@@ -6,6 +6,7 @@ import { settledWith } from '../core/call-errors.js';
 import { type IsolatedCall, NeverBegan } from '../core/isolation.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
+import type { TraceHeaders } from '../lib/trace-context.js';
 import type { FromHandlerProcess, HandlerSettings, Thrown, ToHandlerProcess } from './messages.js';
 import { readLines } from './read-lines.js';
 
@@ -17,6 +18,8 @@ export interface HandlerProcessOptions {
   log: Logger;
   /** Gets each line that the process writes: the lines of its log. */
   onLine: (line: string) => void;
+  /** The trace in which it is called; undefined: traces are off. */
+  activeTrace?: (() => TraceHeaders) | undefined;
 }
 
 /** The process ended while it had the call. */
@@ -135,16 +138,17 @@ export class HandlerProcess {
   async run(call: IsolatedCall): Promise<unknown> {
     if (this.#how !== undefined) throw new ProcessEnded(this.#how, 'not sent');
     const key = this.#calls++;
-    const { id, action, work, repeated, parameters, token, caller, unitNames, units, deadline, signal } =
-      call;
+    const { id, action, work, repeated, parameters, token, caller, traceId, unitNames, units } = call;
+    const { deadline, signal } = call;
+    const trace = this.#options.activeTrace?.();
     return new Promise((resolve, reject) => {
       const onAbort = () => this.#stop(key);
       const states = { progress: 'sent', cancelStop: () => {}, isOverdue: false } as const;
       this.#running.set(key, { call, resolve, reject, onAbort, ...states });
       const leftMs = deadline - this.#options.clock.now();
       try {
-        const run = { id, action, work, repeated, parameters, token, caller, unitNames, units, leftMs };
-        this.#send({ type: 'run', call: key, ...run });
+        const named = { id, action, work, repeated, parameters, token, caller, traceId, unitNames, units };
+        this.#send({ type: 'run', call: key, trace, leftMs, ...named });
       } catch (error) {
         // The parameters hold something that cannot be copied.
         return this.#settle(key, (running) => running.reject(error));

@@ -10,6 +10,7 @@ import type { Clock } from '../lib/clock.js';
 import { reasonOf, shown } from '../lib/errors.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
+import type { TraceHeaders } from '../lib/trace-context.js';
 import type { FromHandlerProcess, HandlerSettings, Run, Thrown, ToHandlerProcess } from './messages.js';
 import { sendableCopy, TooLarge } from './sendable-copy.js';
 
@@ -19,6 +20,8 @@ export interface ServedHandlers {
   /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
   clock: Clock;
+  /** Runs something in a trace of the service; undefined: traces are off. */
+  inTrace?: (<T>(trace: TraceHeaders, run: () => T) => T) | undefined;
   /** Cleans up, within this time in milliseconds. */
   close: (withinMs: number) => Promise<void>;
 }
@@ -72,7 +75,12 @@ class HandlerServer {
         send({ type: 'began', call }, (error) => (error === null ? resolve() : reject(error))),
       );
       if (abort.aborted) throw abort.reason;
-      const result = await this.#handle(message, abort);
+      const { inTrace } = this.#served;
+      const handling =
+        inTrace === undefined || message.trace === undefined
+          ? this.#handle(message, abort)
+          : inTrace(message.trace, async () => this.#handle(message, abort));
+      const result = await handling;
       // Not as a reply: they come back to this process, where a date must still be one.
       if (message.work === 'check') return send({ type: 'done', call, body: result });
       const problem = unsendableIn(result, 'result');
@@ -103,6 +111,7 @@ class HandlerServer {
       parameters,
       token,
       caller,
+      traceId,
       unitNames,
       units,
       leftMs,
@@ -120,6 +129,7 @@ class HandlerServer {
         cluster:
           token === undefined ? undefined : new Cluster(token, () => send({ type: 'responded', call })),
         caller,
+        traceId,
         repeated,
         deadline: clock.now() + leftMs,
         abort,

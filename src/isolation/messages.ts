@@ -1,6 +1,7 @@
 import type { Caller } from '../api/caller.js';
 import type { ErrorBody } from '../core/call.js';
 import type { IsolatedCall } from '../core/isolation.js';
+import type { TraceHeaders } from '../lib/trace-context.js';
 import type { Configuration } from '../settings/settings.js';
 
 // The messages between the service and a handler process, as `child_process.fork` sends them with `serialization: 'advanced'`.
@@ -8,14 +9,14 @@ import type { Configuration } from '../settings/settings.js';
 /** What a handler process needs of the configuration. It contains secrets, so it is sent, not passed in the environment. */
 export type HandlerSettings = Pick<
   Configuration,
-  'environment' | 'plugins' | 'clusters' | 'ssh' | 'log' | 'watchdogSeconds'
+  'environment' | 'plugins' | 'clusters' | 'ssh' | 'log' | 'watchdogSeconds' | 'hostname'
 > & {
   /** The largest reply that is sent, in bytes. */
   maxReplyBytes: number;
 };
 
 /** A call to run. */
-export interface Run extends Pick<IsolatedCall, 'work' | 'repeated' | 'unitNames' | 'units'> {
+export interface Run extends Pick<IsolatedCall, 'work' | 'repeated' | 'unitNames' | 'units' | 'traceId'> {
   type: 'run';
   /** Identifies the call in all messages about it: the ids of requests need not be unique. */
   call: number;
@@ -25,6 +26,8 @@ export interface Run extends Pick<IsolatedCall, 'work' | 'repeated' | 'unitNames
   /** The etcd token of the cluster: a secret. */
   token: string | undefined;
   caller: Caller;
+  /** Where the trace goes on; undefined: traces are off. */
+  trace: TraceHeaders | undefined;
   /** The time until its deadline, in milliseconds: each process has a clock of its own. */
   leftMs: number;
 }

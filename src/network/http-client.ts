@@ -8,6 +8,7 @@ import { systemClock } from '../lib/clock.js';
 import { reasonOf } from '../lib/errors.js';
 import { hostOf } from '../lib/host-of.js';
 import { runWithin } from '../lib/time-limit.js';
+import type { UpstreamKind, WatchUpstream } from '../lib/upstream.js';
 import { whenUsed } from '../lib/when-used.js';
 import { type BoundedCall, boundedCall, CONNECT_TIMEOUT_MS, HttpFailure } from './bounded-call.js';
 import type { ConnectionPolicy } from './connection-policy.js';
@@ -31,9 +32,19 @@ export interface HttpClientOptions {
   headers?: Readonly<Record<string, string>>;
   /** Certificates (PEM) of the certificate authorities to trust for https, instead of those of Node; not with a policy. */
   ca?: Buffer;
+  /** Is told of each call; undefined: nobody is. */
+  watch?: HttpWatch | undefined;
+}
+
+/** Who is told of the calls of a client, and to which kind of server they go. */
+export interface HttpWatch {
+  kind: UpstreamKind;
+  begin: WatchUpstream;
 }
 
 export interface HttpCallOptions {
+  /** The path, for who watches the calls: one of a few texts, such as `units/{name}`. The URL may contain secrets. */
+  operation?: string;
   /** The value of the header `Authorization`. */
   authorization?: string;
   /** JSON text. */
@@ -109,6 +120,7 @@ export class HttpClient {
     method: 'GET' | 'PUT' | 'POST' | 'DELETE',
     url: URL,
     {
+      operation,
       authorization,
       body,
       ownConnection = false,
@@ -122,23 +134,36 @@ export class HttpClient {
     // fetch refuses such a URL too, but its error contains the password.
     if (url.username !== '' || url.password !== '')
       throw new HttpFailure('a user name or password in the URL is not supported', { notSent: true });
-    const { keepAlive, singleUse, resend } = (this.#agents ??= this.#open());
-    const response = await boundedCall({
-      method,
-      url,
-      headers: {
-        ...(body !== undefined && { 'content-type': 'application/json' }),
-        ...this.#options.headers,
-        ...(authorization !== undefined && { authorization }),
-      },
-      body,
-      dispatcher: ownConnection ? singleUse : keepAlive,
-      resend: repeatable ? resend : undefined,
-      signal,
-      timeoutMs,
-      maxResponseBytes,
-    });
-    return new HttpResponse(response);
+    const { watch } = this.#options;
+    const watched = watch?.begin(
+      watch.kind,
+      operation === undefined ? method : `${method} ${operation}`,
+      url.host,
+    );
+    try {
+      const { keepAlive, singleUse, resend } = (this.#agents ??= this.#open());
+      const response = await boundedCall({
+        method,
+        url,
+        headers: {
+          ...(body !== undefined && { 'content-type': 'application/json' }),
+          ...this.#options.headers,
+          ...(authorization !== undefined && { authorization }),
+          ...watched?.headers,
+        },
+        body,
+        dispatcher: ownConnection ? singleUse : keepAlive,
+        resend: repeatable ? resend : undefined,
+        signal,
+        timeoutMs,
+        maxResponseBytes,
+      });
+      watched?.end(failureIn(response.status));
+      return new HttpResponse(response);
+    } catch (error) {
+      watched?.end(error, signal.aborted && error === signal.reason);
+      throw error;
+    }
   }
 
   /** Aborts the pending calls and closes all connections. */
@@ -165,6 +190,11 @@ export class HttpClient {
     const resend = { after: (error: unknown) => this.#kept.wasLost(error), dispatcher: singleUse };
     return { keepAlive, singleUse, resend };
   }
+}
+
+/** What a status tells of the server; undefined: it works. Others say something of the call, such as that a unit does not exist. */
+function failureIn(status: number): Error | undefined {
+  return status >= 500 || status === 429 ? new Error(`HTTP status ${status}`) : undefined;
 }
 
 /** Whether it is empty, or white space only. */

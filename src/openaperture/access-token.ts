@@ -79,7 +79,7 @@ export class AccessToken {
     });
     try {
       const { signal } = new AbortController();
-      return await http.call('POST', this.#url, { body, signal, timeoutMs });
+      return await http.call('POST', this.#url, { operation: 'token', body, signal, timeoutMs });
     } catch (cause) {
       const reason = cause instanceof HttpFailure ? cause.message : 'no response';
       throw new ManagerError(

@@ -4,6 +4,7 @@ import type { PublishConfirmed } from '../rpc/publisher.js';
 import type { BrokerAddress } from '../rpc/broker-address.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
+import type { WatchUpstream } from '../lib/upstream.js';
 import type { CallEventBus } from '../core/call-events.js';
 import type { RunningCall } from '../core/runner.js';
 import type { Flow } from '../rpc/rpc-server.js';
@@ -29,6 +30,8 @@ interface InstallationDependencies {
   hostname: string;
   clock: Clock;
   log: Logger;
+  /** Is told of each call of the Manager; undefined: nobody is. */
+  watchUpstream?: WatchUpstream | undefined;
 }
 
 /** What the installation needs of the service. */
@@ -60,6 +63,7 @@ export class Installation {
       url: settings.managerUrl,
       oauth: settings.oauth,
       clock: dependencies.clock,
+      watch: dependencies.watchUpstream,
     });
     const { exchangeId, brokerId } = settings;
     const { hostname, clock, log } = dependencies;

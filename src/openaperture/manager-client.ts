@@ -8,6 +8,7 @@ import { baseUrl } from './base-url.js';
 import { errorTextOf, isManagersError, retryAfterMs } from './error-responses.js';
 import { stringifyExactly } from '../lib/exact-json.js';
 import { linkSignals } from '../lib/linked-signal.js';
+import type { WatchUpstream } from '../lib/upstream.js';
 import {
   type Broker,
   type BrokerLogin,
@@ -41,6 +42,8 @@ export interface ManagerClientOptions {
   clock: Clock;
   /** How long one HTTP call may take; 10 s by default. */
   timeoutMs?: number;
+  /** Is told of each call; undefined: nobody is. */
+  watch?: WatchUpstream | undefined;
 }
 
 export interface ManagerCallOptions {
@@ -104,14 +107,15 @@ export class ManagerClient {
   readonly #host: string;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
-  readonly #http = new HttpClient({ headers: HEADERS });
+  readonly #http: HttpClient;
   /** A call that waits for its turn has not begun: its time limit must not pass meanwhile. */
   readonly #turns = new Semaphore(RECORD_CALLS);
   readonly #token: AccessToken;
   readonly #closed = new AbortController();
 
   /** @throws Error when one of the URLs cannot be used */
-  constructor({ url, oauth, clock, timeoutMs = TIMEOUT_MS }: ManagerClientOptions) {
+  constructor({ url, oauth, clock, timeoutMs = TIMEOUT_MS, watch }: ManagerClientOptions) {
+    this.#http = new HttpClient({ headers: HEADERS, watch: watch && { kind: 'manager', begin: watch } });
     const base = baseUrl('MANAGER_URL', url);
     this.#base = `${base.origin}${base.pathname.replace(/\/+$/, '')}`;
     this.#host = base.host;
@@ -275,6 +279,7 @@ export class ManagerClient {
     const release = path.startsWith(RECORDS) ? await this.#turns.acquire(signal) : undefined;
     try {
       return await this.#http.call(method, url, {
+        operation: path.replace(/\d+/g, '{id}'),
         authorization,
         body,
         ownConnection: !repeatable,

@@ -2,8 +2,10 @@ import { hash, randomUUID } from 'node:crypto';
 import type { Caller } from '../api/caller.js';
 import type { Call } from '../core/call.js';
 import { callerTimeout } from '../core/caller-timeout.js';
+import { isRequestId, REQUEST_ID } from '../core/request-id.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
+import { traceHeadersIn, tracePointOf } from '../lib/trace-context.js';
 import type { Codec } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
@@ -11,10 +13,11 @@ import { type Envelope, InvalidMessage, readEnvelope } from './envelope.js';
 import { queuesOf } from './queues.js';
 import type { ReplyChannel, ReplyContext } from './reply-channel.js';
 import { callerOf } from './sender.js';
-import { timeLeft } from './suspect.js';
+import { replaysOf, timeLeft } from './suspect.js';
 
 /** A decoded and valid request message. */
 export interface Request extends ReplyContext {
+  /** As the log shows it. */
   id: string;
   /** When it was delivered, in the clock's milliseconds. */
   arrivedAt: number;
@@ -42,7 +45,6 @@ export interface RequestReaderOptions {
 /** A larger message is decoded, and its reply encoded, in a turn of the event loop of its own. */
 const LARGE_BYTES = 64 * 1024;
 const SMALL_BYTES = 4 * 1024;
-const NO_CONTEXT: Call['context'] = Object.freeze({});
 
 /** Reads the requests in deliveries. */
 export class RequestReader {
@@ -56,7 +58,7 @@ export class RequestReader {
    * The codec of a message that may be decoded as far as its size and properties tell.
    * @throws InvalidMessage, DecodeError
    */
-  codecOf({ content, properties }: Delivery): Codec {
+  codecOf({ content, properties }: Pick<Delivery, 'content' | 'properties'>): Codec {
     const { codecs, maxMessageBytes } = this.#options;
     const limit = `MAX_MESSAGE_BYTES is ${maxMessageBytes}`;
     if (content.length > maxMessageBytes)
@@ -79,7 +81,10 @@ export class RequestReader {
     if (!delivery.isReadable) throw new InvalidMessage('its headers cannot be read', envelope);
     // Some client libraries send an empty id when they are given none.
     const name = envelope.recordId ?? (properties.messageId === '' ? undefined : properties.messageId);
-    const id = String(name ?? randomUUID()).slice(0, 128);
+    const given: unknown = headers[REQUEST_ID];
+    // A name for the log alone: what is done once only, is known by its message id.
+    const named = envelope.recordId === undefined && isRequestId(given) ? given : name;
+    const id = String(named ?? randomUUID()).slice(0, 128);
     const timeoutMs = headers['timeout-ms'];
     const limitMs = callerTimeout(timeoutMs) ?? 0;
     const leftMs = delivery.mayHaveBegun
@@ -156,8 +161,14 @@ class ReadRequest implements Request {
   }
 
   get log(): Logger {
-    this.#log ??= this.#logFor({ request: this.id });
+    this.#log ??= this.#logFor(this.#fields());
     return this.#log;
+  }
+
+  #fields(): Record<string, unknown> {
+    const { headers = {} } = this.delivery.properties;
+    const trace = tracePointOf(headers.traceparent);
+    return trace === undefined ? { request: this.id } : { request: this.id, trace_id: trace.traceId };
   }
 }
 
@@ -191,7 +202,7 @@ export function callOf(
     vouchedFor,
   }: { mayHaveBegun: boolean; mustRunAlone: boolean; waitedMs: number; vouchedFor: Caller | undefined },
 ): Call {
-  const { headers = {} } = delivery.properties;
+  const { headers = {}, priority } = delivery.properties;
   const { sender } = delivery;
   // Who is named by the broker or the gateway is named more exactly than by a reply channel.
   const caller = sender.verifiedBy === undefined && vouchedFor !== undefined ? vouchedFor : callerOf(sender);
@@ -202,13 +213,17 @@ export function callOf(
     target: envelope.etcdToken,
     parameters: envelope.parameters,
     timeoutMs,
+    priority: typeof priority === 'number' ? priority : undefined,
     waitedMs,
     malformed: envelope.problem,
     caller,
     door: sender.door ?? (envelope.recordId === undefined ? 'amqp' : 'manager'),
     encoding: codec.name,
     attempt: delivery.attempt,
-    context: contextOf(headers),
+    replays: replaysOf(headers),
+    context: traceHeadersIn(headers),
+    // Set later, but a property from the start: an object that gets one later costs more.
+    traceId: undefined,
     delivery: mayHaveBegun ? 'repeated' : 'first',
     mayBeCopy: delivery.mayBeCopy,
     mustRunAlone,
@@ -216,10 +231,4 @@ export function callOf(
     wantsParts: false,
     signal: delivery.connection.lost,
   };
-}
-
-/** The caller's trace (W3C Trace Context). */
-function contextOf({ traceparent, tracestate }: Record<string, unknown>): Call['context'] {
-  if (typeof traceparent !== 'string') return NO_CONTEXT;
-  return typeof tracestate === 'string' ? { traceparent, tracestate } : { traceparent };
 }

@@ -19,6 +19,7 @@ import { type Lease, SshSessions } from './ssh-sessions.js';
 import { connectTcp } from './tcp-connect.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
+import type { WatchUpstream } from '../lib/upstream.js';
 
 /**
  * Added to a command's time limit on the host, in seconds: the host stops the command only when the service could not.
@@ -56,6 +57,8 @@ export interface SshShellOptions {
   /** How many connections are kept open for later commands; 256 by default. */
   maxIdle?: number;
   policy: ConnectionPolicy;
+  /** Is told of each login and each command; undefined: nobody is. */
+  watch?: WatchUpstream | undefined;
   clock?: Clock;
   log: Logger;
 }
@@ -115,8 +118,9 @@ export class SshShell implements RemoteShell {
     setMaxListeners(0, options.signal);
     options.signal.addEventListener('abort', abort, { once: true });
     this.#running.add(own);
+    const watched = this.#options.watch?.('ssh', `run ${argv[0]}`, host);
     try {
-      return await this.#run(command, {
+      const output = await this.#run(command, {
         effect: 'read',
         anyExitStatus: false,
         partial: false,
@@ -128,6 +132,11 @@ export class SshShell implements RemoteShell {
         clock: this.#clock,
         signal: own.signal,
       });
+      watched?.end();
+      return output;
+    } catch (error) {
+      watched?.end(error, own.signal.aborted);
+      throw error;
     } finally {
       options.signal.removeEventListener('abort', abort);
       this.#running.delete(own);
@@ -195,6 +204,18 @@ export class SshShell implements RemoteShell {
   }
 
   async #connect(host: string, signal: AbortSignal): Promise<SshConnection> {
+    const watched = this.#options.watch?.('ssh', 'log in', host);
+    try {
+      const connection = await this.#loggedIn(host, signal);
+      watched?.end();
+      return connection;
+    } catch (error) {
+      watched?.end(error, signal.aborted);
+      throw error;
+    }
+  }
+
+  async #loggedIn(host: string, signal: AbortSignal): Promise<SshConnection> {
     const { port, user, connectTimeoutMs, handshakeTimeoutMs, keepaliveMs, log } = this.#options;
     const clock = this.#clock;
     const addresses = await this.#addresses(host, signal);

@@ -4,6 +4,7 @@ import type { ActionDescription } from '../core/action-description.js';
 import { requestFields } from '../core/action-request.js';
 import type { Call } from '../core/call.js';
 import type { CallEventBus } from '../core/call-events.js';
+import { traceIdOf } from '../core/trace-id.js';
 import type { Logger } from '../lib/logger.js';
 
 /** The events of a call so far; times in the clock's milliseconds. */
@@ -97,10 +98,18 @@ function levelOf(code: string, dropped: boolean): 'info' | 'warn' | 'error' {
   return dropped || errorCodeInfo(code).fault === 'service' ? 'warn' : 'info';
 }
 
-/** What a line names: the request, its action, its cluster, its caller and its units. */
-function namesOf({ id, action, caller }: Call, progress: CallProgress | undefined): Record<string, unknown> {
+/** What a line names: the request, its action, its cluster, its caller, its units and its trace. */
+function namesOf(call: Call, progress: CallProgress | undefined): Record<string, unknown> {
+  const { id, action, caller, replays } = call;
   const name = typeof action === 'string' ? action.slice(0, 64) : undefined;
-  return requestFields(id, name, { cluster: progress?.cluster, caller, units: progress?.units });
+  const fields = requestFields(id, name, {
+    cluster: progress?.cluster,
+    caller,
+    units: progress?.units,
+    traceId: traceIdOf(call),
+  });
+  if (replays !== undefined) fields.replays = replays;
+  return fields;
 }
 
 /** How long the action ran, and how long the call waited for its turn. A refused call does not wait for one. */

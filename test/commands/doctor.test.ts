@@ -99,6 +99,7 @@ test('every failure is reported with its remedy, in order, without secrets', asy
     'plugins',
     'policy',
     'broker',
+    'callers',
     'discovery',
     'fleet',
     'SSH key',
@@ -106,6 +107,7 @@ test('every failure is reported with its remedy, in order, without secrets', asy
     'machines',
     'clock',
   ]);
+  t.is(run.of('callers').said, 'not checked: no broker can be used');
   t.is(run.of('configuration').result, 'ok');
   isFailure(
     t,
@@ -201,6 +203,20 @@ test('an invalid clusters file skips only the checks that need it', async (t) =>
   t.is(run.of('discovery').result, 'skipped');
   t.is(run.of('SSH key').result, 'ok');
   t.is(run.of('known_hosts').result, 'ok');
+});
+
+test('a file of tokens that cannot be used is a failure, and the tokens of another one are counted', async (t) => {
+  const at = await folder(t);
+  const env = { AMQP_URL: NOWHERE, HTTP_TOKENS_FILE: at('tokens.json') };
+  const run = async () => examined(await runCli(t, ['doctor'], { env }));
+  await writeFile(env.HTTP_TOKENS_FILE, '[{ "name": "ci", "token": "Zqsecret" }]');
+  const broken = await run();
+  isFailure(t, broken, 'configuration', /^HTTP_TOKENS_FILE cannot be used: 'ci': it may have only name/);
+  t.false(broken.names.includes('HTTP tokens'));
+  t.false(broken.text.includes('Zq'));
+  await writeFile(env.HTTP_TOKENS_FILE, '[]');
+  const said = 'HTTP_TOKENS_FILE has 0 tokens';
+  t.deepEqual((await run()).of('HTTP tokens'), { result: 'ok', said });
 });
 
 test('an unknown cluster, an empty cluster and a missing fleet API are reported differently', async (t) => {
@@ -566,6 +582,7 @@ if (rabbit !== undefined) {
       'plugins',
       'policy',
       'broker',
+      'callers',
       'discovery',
       'fleet',
       'SSH key',
@@ -573,9 +590,9 @@ if (rabbit !== undefined) {
       'machines',
       'clock',
     ]);
-    // There is no policy. One of the example's machines has no Docker daemon, another a disk that is nearly full.
-    for (const name of run.names)
-      t.is(run.of(name).result, ['policy', 'machines'].includes(name) ? 'warning' : 'ok');
+    // There is no policy. One of the example's machines has no Docker daemon, another a disk that is nearly full. The user is guest.
+    const warnings = new Set(['policy', 'machines', 'callers']);
+    for (const name of run.names) t.is(run.of(name).result, warnings.has(name) ? 'warning' : 'ok');
     t.is(
       run.of('broker').said,
       `amqp://127.0.0.1:${port}: the queue ${queue} has 0 messages and 0 consumers`,
@@ -600,6 +617,7 @@ if (rabbit !== undefined) {
       'policy',
       'Manager',
       'broker',
+      'callers',
       'discovery',
       'SSH key',
       'known_hosts',

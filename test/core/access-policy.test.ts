@@ -3,7 +3,7 @@ import { object } from 'yup';
 import type { AccessDecision, AccessQuestion } from '../../src/core/access-policy.js';
 import { ActionError, glob, unitName } from '../../src/plugin.js';
 import { doing } from '../support/actions.js';
-import { codeOf, openRunner, settle, steered, watched } from '../support/open-runner.js';
+import { codeOf, openRunner, settle, steered, TOKEN, watched } from '../support/open-runner.js';
 import { fakeClaims } from './fake-claims.js';
 
 const UNIT = { parameters: object({ unit: unitName().meta({ description: 'A unit.' }) }) };
@@ -24,7 +24,7 @@ function deciding(decision: AccessDecision | ((question: AccessQuestion) => Acce
 test('a policy is asked about the caller, the action, the cluster and the units of a call', async (t) => {
   const { policy, asked } = deciding(ALLOWED);
   const caller = { name: 'ops', verifiedBy: 'broker' } as const;
-  const clusterName = (token: string) => (token === 'token' ? 'production' : undefined);
+  const clusterName = (token: string) => (token === TOKEN ? 'production' : undefined);
   const { ask } = openRunner([doing(async () => ({}), CHANGE)], { policy, clusterName });
   await ask({ caller, parameters: { unit: 'a.service' } });
   t.is(asked.length, 1);
@@ -121,7 +121,7 @@ test('what is to be done before a change is done before it begins, and not befor
       },
     });
     const parameters = { unit: 'a.service' };
-    const token = { target: 'token', key: 'k' };
+    const token = { key: 'k' };
     t.is(codeOf(await ask({ ...token, parameters })), 'completed');
     t.is(codeOf(await ask({ action: 'read' })), 'completed');
     t.deepEqual(order, claimed ? ['before', 'claim begun', 'change'] : ['before', 'change']);

@@ -108,7 +108,7 @@ export async function openIsolation(
 ): Promise<OpenIsolation> {
   const counts = await folder(t);
   const paths = await writePlugin(t, 'act', SOURCE(counts));
-  const { environment, plugins, clusters, ssh, rpc, log, watchdogSeconds } = read({
+  const { environment, plugins, clusters, ssh, rpc, log, watchdogSeconds, hostname } = read({
     ...REACHES_NOTHING,
     PLUGIN_PATHS: paths,
     LOG_FORMAT: 'json',
@@ -122,6 +122,7 @@ export async function openIsolation(
     log,
     maxReplyBytes: rpc.maxReplyBytes,
     watchdogSeconds,
+    hostname,
   };
   const logs = logLines();
   const lines: Record<string, unknown>[] = [];
@@ -142,6 +143,7 @@ export async function openIsolation(
     parameters: { does, times, value },
     token: undefined,
     caller: ANONYMOUS,
+    traceId: undefined,
     unitNames: [],
     units: undefined,
     deadline: clock.now() + HUNG_MS,

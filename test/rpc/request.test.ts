@@ -57,6 +57,8 @@ const FIRST = { mayHaveBegun: false, mustRunAlone: false, waitedMs: 0, vouchedFo
 const SENDER = { name: 'ops', verifiedBy: 'broker', door: undefined } as const;
 const NOBODY = { name: undefined, verifiedBy: undefined, door: undefined };
 
+const TRACEPARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+
 test('a request is named by its record, or else by its message id, and a name that is empty is none', (t) => {
   const { read } = reading();
   t.is(read({ body: { id: 13, ...BODY }, properties: { messageId: 'm' } }).id, '13');
@@ -67,6 +69,20 @@ test('a request is named by its record, or else by its message id, and a name th
     t.not(one.id, other.id);
     t.is(one.key, undefined, 'it cannot be known again');
   }
+});
+
+test('a request has the id in the log that its caller gave it, unless that is malformed or it has a record', (t) => {
+  const { read } = reading();
+  const named = (given: unknown, body: object = BODY) =>
+    read({ body, properties: { messageId: 'm', replyTo: 'r', headers: { 'x-request-id': given } } });
+  for (const id of ['x', 'Root=1-67891233-abcdef012345', 'a'.repeat(128)]) t.is(named(id).id, id);
+  for (const malformed of ['', 'a b', 'a\nb', 'é', 'a'.repeat(129), 7, ['x'], null])
+    t.is(named(malformed).id, 'm', String(malformed));
+  t.is(named('x', { id: 13, ...BODY }).id, '13');
+  t.is(named('x').key, named('y').key, 'it is known again by its message id');
+  const unnamed = { headers: { 'x-request-id': 'x' } };
+  t.is(read({ properties: unnamed }).id, 'x');
+  t.is(read({ properties: unnamed }).key, undefined, 'that id is not its own');
 });
 
 test('a message is known again by its queue, caller, name, reply address and body', (t) => {
@@ -151,9 +167,20 @@ test('a request is large above 64 KiB', (t) => {
   t.deepEqual(sizes, [false, true]);
 });
 
+test('a request that an operator has sent again says how often', (t) => {
+  const { read } = reading();
+  for (const [sent, replays] of [
+    [3, 3],
+    ['3', undefined],
+    [-1, undefined],
+    [undefined, undefined],
+  ] as const)
+    t.is(callOf(read({ properties: { headers: { 'x-replayed': sent } } }), FIRST).replays, replays);
+});
+
 test('a call has what its message says', (t) => {
   const { read, lost } = reading({ channels: [CHANNEL, { ...CHANNEL, reaches: () => false }] });
-  const headers = { 'timeout-ms': 7_000, traceparent: '00-1-1-00', tracestate: 'a=1', other: 'x' };
+  const headers = { 'timeout-ms': 7_000, traceparent: TRACEPARENT, tracestate: 'a=1', other: 'x' };
   const request = read({ properties: { messageId: 'm', headers } });
   t.deepEqual(callOf(request, { ...FIRST, waitedMs: 3 }), {
     id: 'm',
@@ -168,7 +195,9 @@ test('a call has what its message says', (t) => {
     door: 'amqp',
     encoding: 'json',
     attempt: 1,
-    context: { traceparent: '00-1-1-00', tracestate: 'a=1' },
+    replays: undefined,
+    context: { traceparent: TRACEPARENT, tracestate: 'a=1' },
+    traceId: undefined,
     delivery: 'first',
     mayBeCopy: false,
     mustRunAlone: false,
@@ -206,8 +235,10 @@ test('a call tells who is not known, that nobody waits, and what may have begun'
   });
   t.like(call, { caller: { name: 'anonymous' }, delivery: 'repeated', mayBeCopy: true });
   t.like(call, { mustRunAlone: true, wantsReply: false, context: {} });
-  const trace = read({ properties: { headers: { traceparent: '00-1-1-00', tracestate: 7 } } });
-  t.deepEqual(callOf(trace, FIRST).context, { traceparent: '00-1-1-00' });
+  const trace = read({ properties: { headers: { traceparent: TRACEPARENT, tracestate: 7 } } });
+  t.deepEqual(callOf(trace, FIRST).context, { traceparent: TRACEPARENT });
+  const invalid = read({ properties: { headers: { traceparent: '00-1-1-00', tracestate: 'a=1' } } });
+  t.deepEqual(callOf(invalid, FIRST).context, {});
   const none = read({ properties: { headers: { tracestate: 'a=1' } } });
   t.deepEqual(callOf(none, FIRST).context, {});
 });

@@ -123,6 +123,16 @@ test('a failure of the service or of the cluster is a warning, a defect an error
   }
 });
 
+test('the line of a request that an operator has sent again says how often', (t) => {
+  const { events, logs, call } = opened();
+  events.emit('answered', { call: { ...call, replays: 2 }, reply: DONE, dropped: false, at: 2_000 });
+  events.emit('answered', { call, reply: DONE, dropped: false, at: 2_000 });
+  t.deepEqual(
+    logs.lines.map(({ replays }) => replays),
+    [2, undefined],
+  );
+});
+
 test('the line says what the caller really got', (t) => {
   const { events, logs, call, settle } = opened();
   settle(DONE);

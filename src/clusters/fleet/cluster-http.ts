@@ -230,6 +230,7 @@ export class ClusterHttp {
     timeoutMs = TIMEOUT_MS,
   ): Promise<HttpResponse> {
     return this.#http.call(method, urlOf(host, call), {
+      operation: call.path.startsWith('units/') ? 'units/{name}' : call.path,
       body: call.body,
       signal: call.signal,
       timeoutMs,

@@ -163,7 +163,12 @@ export class Discovery implements EtcdResolver {
     const url = new URL(`${this.#options.discoveryUrl.replace(/\/+$/, '')}/${token}`);
     const signal = new AbortController().signal;
     const response = await this.#options.http
-      .call('GET', url, { signal, timeoutMs: TIMEOUT_MS, maxResponseBytes: MAX_RESPONSE_BYTES })
+      .call('GET', url, {
+        operation: '{token}',
+        signal,
+        timeoutMs: TIMEOUT_MS,
+        maxResponseBytes: MAX_RESPONSE_BYTES,
+      })
       .catch((cause: unknown) => {
         if (cause instanceof HttpFailure && cause.tooLarge) throw invalidDiscoveryResponse(cause.message);
         // The URL contains the token, so the message has only the host.

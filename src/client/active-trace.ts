@@ -1,0 +1,9 @@
+import { context, isSpanContextValid, trace } from '@opentelemetry/api';
+import { NO_TRACE, traceHeadersAt, type TraceHeaders } from '../lib/trace-context.js';
+
+/** The headers that continue the trace of the program's active span, as `@opentelemetry/api` knows it; none when there is none. */
+export function activeTrace(): TraceHeaders {
+  const point = trace.getSpanContext(context.active());
+  if (point === undefined || !isSpanContextValid(point)) return NO_TRACE;
+  return traceHeadersAt(point, point.traceState?.serialize());
+}
