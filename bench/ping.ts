@@ -17,12 +17,15 @@ const WARM_UP_REQUESTS = 20_000;
 const NUMBER = 42;
 const CLUSTERS = Array.from({ length: 16 }, (_, n) => `c${n}`);
 
-export function jsonPings(): EncodedPings {
-  const bodies = CLUSTERS.map((cluster) =>
-    JSON.stringify({
-      status: 'not_started',
-      request_body: { etcd_token: cluster, action: 'ping', action_parameters: { number: NUMBER } },
-    }),
+/** @param actions the actions that the requests name, in turn */
+export function jsonPings(actions: readonly string[] = ['ping']): EncodedPings {
+  const bodies = actions.flatMap((action) =>
+    CLUSTERS.map((cluster) =>
+      JSON.stringify({
+        status: 'not_started',
+        request_body: { etcd_token: cluster, action, action_parameters: { number: NUMBER } },
+      }),
+    ),
   );
   return { contentType: 'application/json', bodies: bodies.map((body) => Buffer.from(body)) };
 }

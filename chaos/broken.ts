@@ -110,9 +110,9 @@ export const BROKEN: readonly Broken[] = [
     what: 'a message is dead-lettered without the reason',
     replacements: [
       {
-        file: 'src/rpc/republisher.ts',
-        from: `const headers = { 'x-reason': reason };`,
-        to: 'const headers = { void: reason };',
+        file: 'src/rpc/suspect.ts',
+        from: '[REASON]: reason,',
+        to: 'void: reason,',
       },
     ],
   },

@@ -25,6 +25,8 @@ const EXTERNAL = [
   'undici',
   '@onify/fake-amqplib',
   'commander',
+  'prom-client',
+  'yaml',
   '@opentelemetry/api',
   '@opentelemetry/context-async-hooks',
   '@opentelemetry/core',

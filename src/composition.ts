@@ -5,13 +5,13 @@ import type { DependencyContainer, InjectionToken } from 'tsyringe';
 import { ConfigurationError } from './settings/configuration-error.js';
 import { memoryShares } from './settings/memory-shares.js';
 import type { Configuration } from './settings/settings.js';
-import { type NamedClusters, readClustersFile } from './clusters/clusters-file.js';
+import type { ReloadablePolicy } from './access/reloadable-policy.js';
+import { type ClustersFile, NO_CLUSTERS, readClustersFile } from './clusters/clusters-file.js';
 import { Discovery } from './clusters/fleet/discovery.js';
 import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
 import type { Log } from './telemetry/log.js';
-import { Codecs } from './rpc/codec/codecs.js';
-import { ErlangCodec } from './rpc/codec/erlang.js';
-import { jsonRequestCodec } from './rpc/codec/json.js';
+import { requestCodecs } from './rpc/codec/request-codecs.js';
+import type { Metrics } from './telemetry/metrics/metrics.js';
 import { RpcServer } from './rpc/rpc-server.js';
 import { connect as amqpConnect } from './rpc/patched-amqplib.js';
 import type { BrokerAddress } from './rpc/broker-address.js';
@@ -20,7 +20,9 @@ import type { ClaimStore } from './claims/claim-store.js';
 import type { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
+import type { HttpTokens } from './access/http-tokens.js';
 import type { Gateway, GatewayOptions } from './gateway/gateway.js';
+import type { MetricsServer } from './gateway/metrics-server.js';
 import { Clock } from './api/clock.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
@@ -33,11 +35,15 @@ import type { PluginWatch } from './core/plugin-watch.js';
 import { CallEventBus } from './core/call-events.js';
 import { logRequests } from './telemetry/request-log.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
+import { auditStreamOf } from './rpc/queues.js';
 import { systemClock } from './lib/clock.js';
+import type { Logger } from './lib/logger.js';
 import { settledWithin } from './lib/settled-within.js';
-import type { WatchUpstream } from './lib/upstream.js';
+import { watchedByAll, type WatchUpstream } from './lib/upstream.js';
+import { packageVersion } from './lib/package-version.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
+import type { RunningAudit, RunningAuditOptions } from './access/audit/running-audit.js';
 import { startWatchdog } from './watchdog/watchdog.js';
 import type { Tracing } from './tracing/tracing.js';
 
@@ -55,6 +61,7 @@ const tokens = {
   clusterHttp: Symbol('HttpClient of clusters') as InjectionToken<HttpClient>,
   /** For servers that the operator has configured. */
   operatorHttp: Symbol('HttpClient of the operator') as InjectionToken<HttpClient>,
+  clustersFile: Symbol('ClustersFile') as InjectionToken<ClustersFile>,
   discovery: Symbol('Discovery') as InjectionToken<Discovery>,
   ssh: Symbol('SshShell') as InjectionToken<SshShell>,
 };
@@ -64,8 +71,12 @@ export interface Service {
   readonly catalogue: Catalogue;
   /** The URL of the HTTP gateway; undefined without a gateway. */
   readonly httpUrl: string | undefined;
+  /** The URL of the metrics; undefined when they are off. */
+  readonly metricsUrl: string | undefined;
   /** The reasons why it accepts no requests now, or its gateway can send none; empty when neither is the case. */
   notReady(): string[];
+  /** Reads again the files that may change while it runs. One that cannot be used is logged, and what was read before stays. */
+  reload(): Promise<void>;
   /**
    * Drains and stops: accepts no new requests, requeues the waiting ones, gives running calls the grace time to end, then
    * stops them.
@@ -75,6 +86,11 @@ export interface Service {
 }
 
 type Brokers = () => Promise<readonly BrokerAddress[]>;
+
+interface BrokerAccess {
+  brokers: Brokers;
+  connect: Connect;
+}
 
 export interface ServiceOptions {
   configuration: Configuration;
@@ -87,9 +103,11 @@ export interface ServiceOptions {
   /** How to log in to machines; the configuration by default. */
   ssh?: Configuration['ssh'];
   /** The addresses of the brokers and how to connect; the configuration by default. */
-  broker?: { brokers: Brokers; connect: Connect };
+  broker?: BrokerAccess;
   /** Where the handlers of repeated calls run; in this process by default. */
   isolation?: Isolation;
+  /** Where audit lines go when they go to standard error; that of the process by default. */
+  stderr?: NodeJS.WritableStream;
   /** Records traces; undefined: there are none. */
   tracing?: Tracing | undefined;
 }
@@ -118,12 +136,13 @@ function registerPorts(
     const policy = container.resolve(tokens.policy);
     return new HttpClient({ policy, watch: begin && { kind: 'fleet', begin } });
   });
+  registerOnce(tokens.clustersFile, () => clustersFileOf(clusters));
   registerOnce(tokens.discovery, () => {
     return new Discovery({
       http: container.resolve(tokens.operatorHttp),
       discoveryUrl: clusters.discoveryUrl,
       fleetPort: clusters.fleetPort,
-      namedClusters: namedClustersOf(clusters.file, clusters.fleetPort),
+      namedClusters: container.resolve(tokens.clustersFile).endpoints,
       clock,
       log,
     });
@@ -180,9 +199,12 @@ function sshShell(
   }
 }
 
-/** @param file the text of the clusters file; undefined: no file is set */
-function namedClustersOf(file: string | undefined, fleetPort: number): NamedClusters {
-  if (file === undefined) return new Map();
+/**
+ * The clusters that `CLUSTERS_FILE` names.
+ * @throws Error that says why the file cannot be used
+ */
+export function clustersFileOf({ file, fleetPort }: Configuration['clusters']): ClustersFile {
+  if (file === undefined) return NO_CLUSTERS;
   try {
     return readClustersFile(file, fleetPort);
   } catch (cause) {
@@ -202,6 +224,8 @@ export interface Components {
   shell: () => SshShell;
   /** Undefined: no claim store is configured. It is not started. */
   claims: () => Promise<ClaimStore | undefined>;
+  /** Undefined: the gateway has no tokens. @throws ConfigurationError when their file cannot be used */
+  httpTokens: () => Promise<HttpTokens | undefined>;
   close: () => Promise<void>;
 }
 
@@ -212,6 +236,8 @@ export interface ComponentsOptions {
   openaperture?: Configuration['openaperture'];
   /** The claim store; undefined: none. */
   claims?: Configuration['claims'];
+  /** The gateway; undefined: none. */
+  http?: Configuration['http'];
   /** The name of this instance in the installation. */
   hostname: string;
   log: Log;
@@ -223,6 +249,7 @@ export function componentsOf({
   ssh,
   openaperture,
   claims,
+  http,
   hostname,
   log,
   clock = systemClock,
@@ -237,6 +264,7 @@ export function componentsOf({
     fleet: () => container.resolve(FleetTransport),
     shell: () => container.resolve(tokens.ssh),
     claims: async () => (claimStore ??= await claimStoreOf(claims, { clock, log })),
+    httpTokens: async () => httpTokensOf(http, { clock, log }),
     close: async () => {
       await claimStore?.stop();
       await Promise.all(
@@ -299,6 +327,7 @@ type OpenOptions = ServedSettings & PortOptions & Pick<LoaderOptions, 'watch'>;
 /** The served actions, with the ports that they inject. */
 export interface OpenedActions {
   readonly catalogue: Catalogue;
+  readonly clusters: ClustersFile;
   /** Disposes the actions, then closes the connections to clusters and machines. @param withinMs in milliseconds */
   close: (withinMs: number) => Promise<void>;
 }
@@ -320,6 +349,7 @@ export async function openActions(options: OpenOptions): Promise<OpenedActions> 
   });
   return {
     catalogue,
+    clusters: container.resolve(tokens.clustersFile),
     close: async (withinMs) => {
       await catalogue
         .dispose(Math.min(DISPOSE_MS, withinMs - PORTS_MS), clock)
@@ -342,7 +372,11 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const { configuration, log, watch, clock = systemClock, isolation, tracing } = options;
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
-  const { watchUpstream, inContextOf } = tracing ?? {};
+  const metrics = await metricsOf(configuration.metrics, { queue: rpc.queue, clock });
+  const watchUpstream = watchedByAll(metrics?.watchUpstream, tracing?.watchUpstream);
+  const inContextOf = tracing?.inContextOf;
+  const policy = await policyOf(configuration.policyFile, { clock, log });
+  const httpTokens = await httpTokensOf(http, { clock, log });
   const actions = await openActions({
     clusters,
     ssh,
@@ -368,6 +402,19 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   logRequests(events, logFor);
   installation?.watch(events);
   const claimStore = await claimStoreOf(claims, { clock, log, watch: watchUpstream });
+  const { names: clusterNames, tokens: clusterTokens } = actions.clusters;
+  // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
+  // not be one cluster.
+  let served: string | undefined;
+  const servedBrokers: Brokers = async () => (served === undefined ? brokers() : [{ url: served }]);
+  const audit = await auditOf(configuration, {
+    events,
+    broker: { connect, brokers: servedBrokers },
+    stderr: options.stderr ?? process.stderr,
+    version: packageVersion(),
+    clock,
+    log,
+  });
   const runner = new Runner({
     catalogue,
     events,
@@ -381,11 +428,12 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     clusterConcurrency: rpc.clusterConcurrency,
     isolation,
     claims: claimStore,
+    beforeChange: audit?.beforeChange,
     inContextOf,
+    policy,
+    clusterName: clusterNames.size > 0 ? (token) => clusterNames.get(token) : undefined,
+    clusterToken: clusterTokens.size > 0 ? (name) => clusterTokens.get(name) : undefined,
   });
-  // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
-  // not be one cluster.
-  let served: string | undefined;
   const memory = memoryShares(rpc.memoryBudgetBytes, { hasGateway: http !== undefined });
   const requests = new RpcServer({
     connection: {
@@ -394,41 +442,73 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       tls: amqp?.tls,
       name: `fleet-manager ${hostname}`,
       onUsed: ({ address }) => {
+        metrics?.service.connected();
         if (served === address.url) return;
         served = address.url;
         gateway?.brokersChanged();
+        audit?.brokersChanged();
       },
       clock,
       log,
     },
     queue: rpc.queue,
+    makes: { type: rpc.queueType, maxPriority: rpc.queueMaxPriority },
     bindings: installation?.bindings,
     prefetch: rpc.prefetch,
     onLost: installation?.refresh,
     runner,
     events,
-    codecs: new Codecs([jsonRequestCodec, new ErlangCodec({ inflatedBytes: rpc.maxMessageBytes })]),
+    codecs: requestCodecs(rpc.maxMessageBytes),
     maxMessageBytes: rpc.maxMessageBytes,
     memoryBudgetBytes: memory.queue,
     maxReplyBytes: rpc.maxReplyBytes,
     channels: (flow) => installation?.channels(flow) ?? [],
+    onDelivery: metrics && ((delivery) => metrics.service.delivered(delivery)),
     logFor,
     inContextOf,
   });
+  metrics?.observe({
+    events,
+    actions: catalogue.describe().map(({ name }) => name),
+    now: () => ({
+      ready: (gateway ?? requests).notReady().length === 0,
+      held: requests.held,
+      ...requests.broker,
+    }),
+    depths: async () => requests.depths(),
+  });
   const gateway = await gatewayOf(http, {
-    brokers: async () => (served === undefined ? brokers() : [{ url: served }]),
+    brokers: servedBrokers,
     connect,
     queue: rpc.queue,
     tls: amqp?.tls,
+    metrics:
+      metrics === undefined || configuration.metrics?.port !== 'gateway'
+        ? undefined
+        : { source: metrics, token: configuration.metrics.token },
     describe: () => catalogue.describe(),
     notReady: () => requests.notReady(),
     maxBodyBytes: rpc.maxMessageBytes,
     memoryBytes: memory.gateway,
     traceRequest: tracing?.httpRequest,
+    authenticate: httpTokens?.authenticate,
+    hostname,
     clock,
     log,
     clientLog: log.with({ component: 'gateway' }),
   });
+  if (policy === undefined) log.info('no policy', { allowed: 'every caller may do everything' });
+  else log.info('policy loaded', { file: configuration.policyFile, rules: policy.ruleCount });
+  // Add a file that may change here.
+  const reloads: (() => void | Promise<void>)[] = [
+    async () => policy?.reload(),
+    () => httpTokens?.reload(),
+    async () => audit?.reload(),
+  ];
+  const metricsServer = await metricsServerOf(configuration.metrics, { metrics, clock, log });
+  policy?.start();
+  httpTokens?.start();
+  audit?.start();
   claimStore?.start();
   requests.start();
   installation?.start({
@@ -440,9 +520,13 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   return {
     catalogue,
     httpUrl: gateway?.url,
+    metricsUrl: metricsServer?.url ?? (configuration.metrics && gateway && `${gateway.url}/metrics`),
     notReady: () => (gateway ?? requests).notReady(),
+    reload: async () => void (await Promise.all(reloads.map(async (reload) => reload()))),
     stop: async () => {
       log.info('shutting down', { held: requests.held });
+      policy?.stop();
+      httpTokens?.stop();
       gateway?.refuse();
       const graceEnds = clock.now() + configuration.shutdownGraceMs;
       const clean = await requests.drain(configuration.shutdownGraceMs);
@@ -454,6 +538,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           await installation?.stop();
           await requests.close();
         })(),
+        metricsServer?.stop(),
+        // Every request has ended.
+        audit?.close(leftMs - PORTS_MS),
         actions.close(leftMs),
         (async () => {
           await isolation?.close(Math.min(DISPOSE_MS, leftMs));
@@ -491,6 +578,41 @@ async function installationOf(
   );
 }
 
+/**
+ * Which callers may do what; undefined: there is no policy, and every caller may do everything.
+ * @throws ConfigurationError
+ */
+export async function policyOf(
+  file: string | undefined,
+  { clock, log }: { clock: Clock; log: Logger },
+): Promise<ReloadablePolicy | undefined> {
+  if (file === undefined) return undefined;
+  const { ReloadablePolicy } = await import('./access/reloadable-policy.js');
+  try {
+    return new ReloadablePolicy({ file, clock, log });
+  } catch (cause) {
+    throw new ConfigurationError([`POLICY_FILE cannot be used: ${reasonOf(cause)}`]);
+  }
+}
+
+/**
+ * The tokens of the HTTP gateway's callers; undefined when it has none.
+ * @throws ConfigurationError
+ */
+async function httpTokensOf(
+  http: Configuration['http'],
+  { clock, log }: { clock: Clock; log: Log },
+): Promise<HttpTokens | undefined> {
+  const { token, tokensFile: file } = http ?? {};
+  if (token === undefined && file === undefined) return undefined;
+  const { HttpTokens } = await import('./access/http-tokens.js');
+  try {
+    return new HttpTokens({ token, file, clock, log });
+  } catch (cause) {
+    throw new ConfigurationError([`HTTP_TOKENS_FILE cannot be used: ${reasonOf(cause)}`]);
+  }
+}
+
 /** The HTTP gateway, which is started; undefined when it is off. */
 async function gatewayOf(
   http: Configuration['http'],
@@ -509,6 +631,60 @@ async function claimStoreOf(
   if (claims === undefined) return undefined;
   const { ClaimStore } = await import('./claims/claim-store.js');
   return new ClaimStore({ ...claims, clock, log, watch });
+}
+
+/** The metrics; undefined when they are off. */
+async function metricsOf(
+  settings: Configuration['metrics'],
+  { queue, clock }: { queue: string; clock: Clock },
+): Promise<Metrics | undefined> {
+  if (settings === undefined) return undefined;
+  const { Metrics } = await import('./telemetry/metrics/metrics.js');
+  return new Metrics({ version: packageVersion(), queue, clock });
+}
+
+/** The server of the metrics, which is started; undefined when they are off, or on the port of the gateway. */
+async function metricsServerOf(
+  settings: Configuration['metrics'],
+  { metrics, clock, log }: { metrics: Metrics | undefined; clock: Clock; log: Log },
+): Promise<(Pick<MetricsServer, 'stop'> & { url: string }) | undefined> {
+  if (settings === undefined || metrics === undefined || settings.port === 'gateway') return undefined;
+  const { MetricsServer } = await import('./gateway/metrics-server.js');
+  const { host, port, token } = settings;
+  const server = new MetricsServer({ host, port, token, metrics, clock, log });
+  return { url: await server.start(), stop: async () => server.stop() };
+}
+
+/**
+ * The audit, which is not started; undefined when nothing is audited.
+ * @throws ConfigurationError when its file cannot be used
+ */
+async function auditOf(
+  { audit, rpc, amqp, hostname }: Pick<Configuration, 'audit' | 'rpc' | 'amqp' | 'hostname'>,
+  { broker, ...options }: Omit<RunningAuditOptions, 'stream' | 'worker'> & { broker: BrokerAccess; log: Log },
+): Promise<RunningAudit | undefined> {
+  if (audit === undefined) return undefined;
+  const { RunningAudit } = await import('./access/audit/running-audit.js');
+  const { clock, log } = options;
+  const stream = async () => {
+    const { StreamWriter } = await import('./rpc/stream-writer.js');
+    return new StreamWriter({
+      connection: {
+        ...broker,
+        tls: amqp?.tls,
+        name: `fleet-manager ${hostname} audit`,
+        clock,
+        log: log.with({ component: 'audit' }),
+      },
+      stream: auditStreamOf(rpc.queue),
+      maxAgeDays: audit.streamDays,
+    });
+  };
+  try {
+    return await RunningAudit.open(audit, { ...options, stream, worker: hostname });
+  } catch (cause) {
+    throw new ConfigurationError([`AUDIT cannot be used: ${reasonOf(cause)}`]);
+  }
 }
 
 interface Closable {

@@ -9,6 +9,7 @@ import type { Action } from './api/action.js';
 import { Clock } from './api/clock.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
+import { globMatcher } from './api/grammar.js';
 import { RemoteShell } from './api/remote-shell.js';
 import { withoutRowList } from './api/row-list.js';
 import type { Logger } from './lib/logger.js';
@@ -44,13 +45,14 @@ export interface OpenAction {
   /**
    * Runs the action on the first cluster of the sandbox, or on the cluster with the token `cluster`.
    * @param parameters its `action_parameters`, checked as in the service
-   * @param options `timeoutMs` sets the deadline that the action sees; the caller aborts the signal
+   * @param options `timeoutMs` sets the deadline that the action sees; the caller aborts the signal. `units` are the patterns of the
+   *   units that `authorize` allows; all by default
    * @throws ActionError as callers get it: `invalid_parameters` before the action runs
    * @throws Error when the result does not match the schema that the action declares
    */
   readonly run: (
     parameters?: unknown,
-    options?: { cluster?: string; signal?: AbortSignal; timeoutMs?: number },
+    options?: { cluster?: string; signal?: AbortSignal; timeoutMs?: number; units?: readonly string[] },
   ) => Promise<unknown>;
   /** Stops the sandbox and closes all connections. Until then the sandbox keeps the process alive. */
   readonly stop: () => Promise<void>;
@@ -99,8 +101,9 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
       stop,
       run: async (
         parameters,
-        { cluster = sandbox.token, signal = new AbortController().signal, timeoutMs } = {},
+        { cluster = sandbox.token, signal = new AbortController().signal, timeoutMs, units } = {},
       ) => {
+        const scope = units?.map(globMatcher);
         const returned = await served.run({
           parameters: served.check(parameters),
           cluster: action.target === 'none' ? undefined : new Cluster(cluster),
@@ -111,8 +114,8 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
           caller: ANONYMOUS,
           repeated: false,
           warn: (text) => warnings.push(text),
-          authorize: () => true,
-          authorizesAll: true,
+          authorize: (unit) => scope === undefined || scope.some((matches) => matches(unit)),
+          authorizesAll: scope === undefined,
           emit: () => {},
         });
         const result = withoutRowList(returned);

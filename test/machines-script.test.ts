@@ -24,7 +24,14 @@ async function run(...command: string[]): Promise<{ code: unknown; stdout: strin
 }
 
 test('a wrong use of scripts/machines is answered with the exit code 64', async (t) => {
-  for (const args of [[], ['run'], ['run', '/tmp/x', '0'], ['run', '/tmp/x', '61'], ['check', 'more']])
+  for (const args of [
+    [],
+    ['run'],
+    ['run', '/tmp/x', '0'],
+    ['run', '/tmp/x', '61'],
+    ['run', '/tmp/x', '1', '/etc'],
+    ['check', 'more'],
+  ])
     t.is((await run(SCRIPT, ...args)).code, 64, args.join(' '));
 });
 

@@ -15,6 +15,8 @@ const SOURCES = [
   'tsconfig.json',
   'tsconfig.build.json',
   'docs',
+  'schemas',
+  'systemd',
   'README.md',
   'CONTRIBUTING.md',
   'CHANGELOG.md',
@@ -112,6 +114,7 @@ test('the package contains what it needs and nothing else', async (t) => {
     'README.md',
     'CHANGELOG.md',
     'LICENSE',
+    'systemd/fleet-manager.service',
     'dist/src/cli.js',
     'dist/src/isolated-handlers.js',
     'dist/src/plugin.d.ts',
@@ -122,7 +125,15 @@ test('the package contains what it needs and nothing else', async (t) => {
     packed
       .filter((path) => !/^(dist|docs)\//.test(path) && !/^plugins\/[^/]+\/README\.md$/.test(path))
       .toSorted(),
-    ['CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'README.md', 'package.json'],
+    [
+      'CHANGELOG.md',
+      'CONTRIBUTING.md',
+      'LICENSE',
+      'README.md',
+      'package.json',
+      'schemas/policy.schema.json',
+      'systemd/fleet-manager.service',
+    ],
   );
   const bundle = /^dist\/src\/fleet-manager\.(cjs|cjs\.[0-9a-f]{16}\.cache|licenses\.txt)$/;
   t.is(packed.filter((path) => bundle.test(path)).length, 3);

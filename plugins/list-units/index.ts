@@ -1,6 +1,8 @@
 import { array, object, string } from 'yup';
 import { defineAction, FleetTransport, glob, globMatcher, machineId } from '../../src/plugin.js';
 
+/** In place of what may name units that the caller may not see. */
+const MAY_LACK = 'The list cannot be read completely: it may lack some units';
 const STATES = ['inactive', 'loaded', 'launched'] as const;
 
 export default defineAction({
@@ -51,9 +53,10 @@ export default defineAction({
   async handle({ parameters, cluster, signal, warn, authorize, authorizesAll }, { fleet }) {
     const { name, desired_state: desired, current_state: current, machine_id: machine } = parameters;
     const named = name === undefined ? () => true : globMatcher(name);
+    const tell = authorizesAll ? warn : () => warn(MAY_LACK);
     const [missing, units] = await Promise.all([
       fleet.incompleteness(cluster, { signal }),
-      fleet.unitRows(cluster, { signal, warn }),
+      fleet.unitRows(cluster, { signal, warn: tell }),
     ]);
     if (missing !== undefined) warn(missing);
     if (authorizesAll && Object.values(parameters).every((each) => each === undefined)) return units;

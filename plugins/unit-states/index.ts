@@ -17,6 +17,9 @@ import {
 
 /** States are compared with units only in lists that are not longer: reading units costs more than reading states. */
 const MOST_COMPARED = 1_000;
+/** In place of what may name units that the caller may not see. */
+const MAY_LACK =
+  'Not everything could be read completely: states of some units may be missing, without a warning for each';
 /** How long that may take, in milliseconds. */
 const COMPARE_MS = 5_000;
 
@@ -50,14 +53,15 @@ export default defineAction({
 
   async handle({ parameters, cluster, signal, warn, authorize, authorizesAll }, { fleet, clock }) {
     const filter = { unitName: parameters.unit_name, machineID: parameters.machine_id };
+    const tell = authorizesAll ? warn : () => warn(MAY_LACK);
     const [missing, all] = await Promise.all([
       fleet.incompleteness(cluster, { signal }),
-      fleet.unitStateRows(cluster, { ...filter, signal, warn }),
+      fleet.unitStateRows(cluster, { ...filter, signal, warn: tell }),
     ]);
     if (missing !== undefined) warn(missing);
     const states = authorizesAll ? all : await all.filter(({ name }) => authorize(name));
     if (states.length < MOST_COMPARED) {
-      const { units, machines } = await expected(cluster, filter, { fleet, clock, signal, warn });
+      const { units, machines } = await expected(cluster, filter, { fleet, clock, signal, warn: tell });
       const visible = units.filter(({ name }) => authorize(name));
       warnOfMissing(unitsWithoutState(visible, await states.toArray(), machines), warn);
     }

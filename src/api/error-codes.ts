@@ -53,7 +53,7 @@ export const ERROR_CODES = {
   command_failed: service('A command on a machine failed; `details` has its exit status and error output.'),
   discovery_unreachable: service('The discovery service could not be reached.', true),
   service_unavailable: service(
-    'No service accepts requests: no broker, no queue, no memory for more calls of the HTTP gateway, or, for a change, no claim store.',
+    'No service accepts requests: no broker, no queue, no memory for more calls of the HTTP gateway, or, for a change, no claim store or no audit.',
     true,
   ),
   timeout: service(

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { Options } from 'amqplib';
 import { Codecs } from '../rpc/codec/codecs.js';
 import { jsonCodec } from '../rpc/codec/json.js';
 import { connect as amqpConnect } from '../rpc/patched-amqplib.js';
@@ -7,8 +8,11 @@ import { MayHaveArrived, PublishRefused } from '../rpc/publish-errors.js';
 import type { PublishOutcome } from '../rpc/publish-channel.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
+import { OwnUser } from '../rpc/own-user.js';
+import { handedOn, senderOf } from '../rpc/sender.js';
 import type { SetUpStep } from '../rpc/set-up-step.js';
 import { linkSignals } from '../lib/linked-signal.js';
+import { REQUEST_ID } from '../core/request-id.js';
 import { isAccessRefused, WritePermission } from '../rpc/write-permission.js';
 import type { Clock } from '../lib/clock.js';
 import { OutageLog } from '../lib/outage-log.js';
@@ -17,7 +21,6 @@ import { NO_TRACE, traceHeadersIn } from '../lib/trace-context.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import {
   type AnswerEnvelope,
-  type CallOptions,
   closedError,
   DEFAULT_TIMEOUT_MS,
   encoded,
@@ -27,6 +30,7 @@ import {
   mayRunTwice,
   requestBodyOf,
   type BrokerRoute,
+  type RouteOptions,
 } from './route.js';
 
 interface Pending {
@@ -53,6 +57,10 @@ export const REPLY_QUEUE = 'fleet_manager.reply.';
 const TRANSPORT_MS = 2_000;
 /** Time for the broker to remove the reply queue. */
 const CLOSE_MS = 1_000;
+/** After this time without a confirm the queue of the service counts as one that hangs. */
+const UNCONFIRMED_MS = 10_000;
+/** How often at most `probe` publishes. */
+const PROBE_MS = 5_000;
 /** The broker removes the reply queue when it has had no consumer for this long. */
 const REPLY_QUEUE_EXPIRES_MS = 10 * 60_000;
 
@@ -71,7 +79,12 @@ export class AmqpRoute implements BrokerRoute {
   readonly #pending = new Map<string, Pending>();
   readonly #calls = new Set<Promise<AnswerEnvelope>>();
   readonly #outlets = new WeakMap<BrokerConnection, Outlet>();
+  /** When each request that the broker has not confirmed was given to it, the oldest first; also those of calls that have ended. */
+  readonly #unconfirmed = new Set<{ since: number }>();
   readonly #refused: OutageLog;
+  #probing = false;
+  #probedAt = -Infinity;
+  readonly #ownUser: OwnUser;
   /** Whether the permission to send requests was ever missing; then each new connection is checked for it. */
   #hasBeenRefused = false;
   readonly #closed = new AbortController();
@@ -79,8 +92,10 @@ export class AmqpRoute implements BrokerRoute {
   /** Connects in the background; requests wait for the connection. */
   constructor(queue: string, options: AmqpRouteOptions) {
     this.#queue = queue;
-    this.#clock = options.clock;
-    this.#refused = new OutageLog(options.log, options.clock, {
+    const { clock, log, tls } = options;
+    this.#clock = clock;
+    this.#ownUser = new OwnUser({ cert: tls?.cert, clock, log });
+    this.#refused = new OutageLog(log, clock, {
       began: 'requests refused',
       ended: 'requests no longer refused',
     });
@@ -93,7 +108,7 @@ export class AmqpRoute implements BrokerRoute {
     this.#connections.start();
   }
 
-  async request(action: string, options: CallOptions): Promise<AnswerEnvelope> {
+  async request(action: string, options: RouteOptions): Promise<AnswerEnvelope> {
     const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
     signal?.throwIfAborted();
     if (this.#closed.signal.aborted) throw closedError();
@@ -128,7 +143,38 @@ export class AmqpRoute implements BrokerRoute {
   get problem(): string | undefined {
     const { current, problem } = this.#connections;
     const refusal = current === undefined ? undefined : this.#outlets.get(current)?.permission.refusal;
-    return refusal === undefined ? problem : `the broker refuses requests: ${refusal}`;
+    if (refusal !== undefined) return `the broker refuses requests: ${refusal}`;
+    return problem ?? this.#hanging;
+  }
+
+  /**
+   * Finds out in the background whether requests can be sent, with a message that reaches nobody: the broker tells a connection
+   * that it is blocked, or has lost its permission, only when that publishes. Then `problem` says so.
+   */
+  probe(): void {
+    const { current, problem } = this.#connections;
+    const outlet = current === undefined ? undefined : this.#outlets.get(current);
+    const isDue = this.#clock.now() - this.#probedAt >= PROBE_MS;
+    if (outlet === undefined || problem !== undefined || this.#probing || !isDue) return;
+    const { permission } = outlet;
+    // Then it is tried already.
+    if (permission.refusal !== undefined) return;
+    this.#probing = true;
+    this.#probedAt = this.#clock.now();
+    void permission
+      .check()
+      .then(() => (this.#hasBeenRefused ||= permission.refusal !== undefined))
+      // The connection is lost, which `problem` says.
+      .catch(() => undefined)
+      .finally(() => (this.#probing = false));
+  }
+
+  /** Why requests wait for the queue of the service, such as a quorum queue without its majority. */
+  get #hanging(): string | undefined {
+    const [oldest] = this.#unconfirmed;
+    const ms = oldest === undefined ? 0 : this.#clock.now() - oldest.since;
+    if (ms < UNCONFIRMED_MS) return undefined;
+    return `the broker confirms no requests: look for the queue ${this.#queue}`;
   }
 
   /** Also removes the reply queue. */
@@ -154,10 +200,20 @@ export class AmqpRoute implements BrokerRoute {
     const permission = new WritePermission(connection, publisher, {
       clock: this.#clock,
       outage: this.#refused,
+      changed: () => void this.#permissionChanged(connection),
     });
     this.#outlets.set(connection, { publisher, permission });
     if (this.#hasBeenRefused) await step('publish to the default exchange', async () => permission.check());
     await step(`consume from the reply queue ${this.#replyQueue}`, async () => this.#consume(connection));
+    // Not earlier: a broker that accepts no messages answers this only when it does again, and replies must not wait for that.
+    await step("publish in the user's name", async () => this.#ownUser.learn(connection));
+  }
+
+  async #permissionChanged(connection: BrokerConnection): Promise<void> {
+    const refusal = this.#outlets.get(connection)?.permission.refusal;
+    // Without the permission to publish it could not be found out.
+    if (connection.user === undefined && refusal === undefined)
+      await this.#ownUser.learn(connection).catch((error: unknown) => connection.lose(error));
   }
 
   async #consume(connection: BrokerConnection): Promise<void> {
@@ -193,7 +249,7 @@ export class AmqpRoute implements BrokerRoute {
   async #send(
     id: string,
     action: string,
-    options: CallOptions,
+    options: RouteOptions,
     deadline: number,
     ended: AbortSignal,
   ): Promise<void> {
@@ -211,12 +267,15 @@ export class AmqpRoute implements BrokerRoute {
       await connection.whenUnblocked(ended);
       // It may have been left meanwhile.
       if (connection !== this.#connections.current) continue;
+      const { userId, headers } = originOf(options, connection.user);
       const message = {
+        userId,
         contentType: jsonCodec.contentType,
         messageId: id,
         correlationId: id,
         replyTo: this.#replyQueue,
         persistent: true,
+        priority: options.priority,
       };
       const pending = this.#pending.get(id);
       if (pending === undefined) return;
@@ -229,11 +288,13 @@ export class AmqpRoute implements BrokerRoute {
         // The broker drops the request when no service has taken it within that time.
         return {
           expiration: String(remainingMs),
-          headers: { ...traceHeadersIn(options.trace ?? NO_TRACE), 'timeout-ms': remainingMs },
+          headers: { ...traceHeadersIn(options.trace ?? NO_TRACE), 'timeout-ms': remainingMs, ...headers },
         };
       };
       const outlet = this.#outlets.get(connection);
       const sharing = pending.mayRunTwice ? 'again' : 'once';
+      const waiting = { since: this.#clock.now() };
+      this.#unconfirmed.add(waiting);
       try {
         const outcome = await outlet?.publisher.publish(
           { exchange: '', routingKey: this.#queue },
@@ -257,6 +318,8 @@ export class AmqpRoute implements BrokerRoute {
         if (!connection.lost.aborted || error instanceof FleetManagerError) throw error;
         // The broker may have the request: then its reply will arrive in the reply queue.
         if (pending.sent && !pending.mayRunTwice) return;
+      } finally {
+        this.#unconfirmed.delete(waiting);
       }
     }
   }
@@ -276,6 +339,15 @@ export class AmqpRoute implements BrokerRoute {
       : new FleetManagerError('service_unavailable', problem);
     pending.failed(abandoned(pending, late));
   }
+}
+
+/** The properties that say who asks, and what the request is called. @param user that of the connection */
+function originOf(
+  { from, requestId }: RouteOptions,
+  user: string | undefined,
+): Pick<Options.Publish, 'userId' | 'headers'> {
+  const { userId, headers } = from === undefined ? { userId: user } : handedOn(senderOf(from), user);
+  return { userId, headers: requestId === undefined ? headers : { [REQUEST_ID]: requestId, ...headers } };
 }
 
 function isReply(value: unknown): value is AnswerEnvelope {

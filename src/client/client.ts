@@ -73,7 +73,7 @@ export class FleetManagerClient {
    * @throws FleetManagerError with the service's code; `service_unavailable` when no service can be reached, `timeout`
    *   when no reply came in time, `outcome_unknown` when the action may or may not have run
    * @throws the signal's reason when that is aborted
-   * @throws RangeError when `timeoutMs` is not from 1 ms to a day
+   * @throws RangeError when `timeoutMs` is not from 1 ms to a day, or `priority` not from 0 to 255
    */
   async call<A extends string>(
     action: A,
@@ -88,10 +88,12 @@ export class FleetManagerClient {
 
   /** Runs an action and returns the reply, also an error reply; without a reply, throws as `call` does. */
   async request(action: string, options: CallOptions = {}): Promise<AnswerEnvelope> {
-    const { timeoutMs } = options;
+    const { timeoutMs, priority } = options;
     // Node's timers fire immediately when the delay exceeds 31 bits.
     if (timeoutMs !== undefined && !(timeoutMs >= 1 && timeoutMs <= DAY_MS))
       throw new RangeError(`timeoutMs must be a number from 1 to ${DAY_MS}, not ${timeoutMs}`);
+    if (priority !== undefined && !(Number.isInteger(priority) && priority >= 0 && priority <= 255))
+      throw new RangeError(`priority must be a whole number from 0 to 255, not ${priority}`);
     return this.#route.request(action, { ...options, trace: options.trace ?? activeTrace() });
   }
 

@@ -60,7 +60,7 @@ export class HttpRoute implements Route {
     const reason = errors.length > 0 ? errors.join('; ') : 'its response has no reason';
     throw new FleetManagerError(
       code,
-      `the gateway does not list its actions (${reason}): is it a fleet-manager, and is HTTP_TOKEN the same as the gateway's?`,
+      `the gateway does not list its actions (${reason}): is it a fleet-manager, and is HTTP_TOKEN one of the gateway's tokens?`,
     );
   }
 

@@ -2,6 +2,7 @@ import { ConfirmChannel } from '../rpc/confirm-channel.js';
 import { jsonCodec } from '../rpc/codec/json.js';
 import { MayHaveArrived, PublishRefused } from '../rpc/publish-errors.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
+import { OwnUser } from '../rpc/own-user.js';
 import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
 import type { ManagerId } from '../openaperture/manager-responses.js';
 import { ManagerClient } from '../openaperture/manager-client.js';
@@ -89,7 +90,8 @@ export class ManagerRoute implements BrokerRoute {
     }: ManagerRouteOptions,
     options: Omit<ConnectionManagerOptions, 'onConnected' | 'onReplaced' | 'brokers'>,
   ) {
-    const { clock, log } = options;
+    const { clock, log, tls } = options;
+    const ownUser = new OwnUser({ cert: tls?.cert, clock, log });
     this.#queue = queue;
     this.#encoding = encoding;
     this.#clock = clock;
@@ -104,6 +106,7 @@ export class ManagerRoute implements BrokerRoute {
         connection.lost.addEventListener('abort', () => this.#topology.refresh());
         const publisher = await step('open channels', async () => ConfirmChannel.open(connection));
         this.#publishers.set(connection, publisher);
+        await step("publish in the user's name", async () => ownUser.learn(connection));
       },
       // Waits for the confirms of the connection that is being replaced.
       onReplaced: async () => void (await Promise.allSettled(this.#publishing)),
@@ -184,7 +187,12 @@ export class ManagerRoute implements BrokerRoute {
         const sharing = call.mayRunTwice ? 'again' : 'once';
         const publishing = this.#publishers
           .get(connection)
-          ?.publish(to, content, { persistent: true }, { sharing, sending });
+          ?.publish(
+            to,
+            content,
+            { persistent: true, priority: call.options.priority, userId: connection.user },
+            { sharing, sending },
+          );
         const outcome = await untilAborted(Promise.resolve(publishing), signal);
         // Of several queues that are bound there, another one may have refused it: then a reply will be saved in the record.
         if (outcome === 'routed' || (outcome === 'nacked' && !call.mayRunTwice)) return;

@@ -1,4 +1,6 @@
+import type { Caller } from '../api/caller.js';
 import { type ErrorCodeInfo, errorCodeInfo } from '../api/error-codes.js';
+import type { Call } from '../core/call.js';
 import type { RequestBody } from '../openaperture/request-term.js';
 import type { PublishRefused } from '../rpc/publish-errors.js';
 import { KNOWN_READS } from './action-types.js';
@@ -13,6 +15,11 @@ export interface CallOptions {
   timeoutMs?: number;
   signal?: AbortSignal;
   /**
+   * From 0 to 255; 0 by default. Requests with a higher one are taken first from a queue that has priorities, and begin first of those
+   * that wait for the same cluster. Not sent over HTTP.
+   */
+  priority?: number;
+  /**
    * Whether the request may run twice, as reads may. If true, it is sent again when the connection is lost before the
    * broker confirmed it, and it fails with `timeout` when no reply arrives. If false, a request that was sent and got no
    * reply fails with `outcome_unknown`. By default true for the service's own reads, otherwise false.
@@ -23,6 +30,14 @@ export interface CallOptions {
    * `@opentelemetry/api`; one that is not valid is not sent.
    */
   trace?: TraceHeaders;
+}
+
+/** What the gateway says besides of a request, which it makes in another's name. */
+export interface RouteOptions extends CallOptions {
+  /** Who asks, and how; by default the user of the connection does. */
+  from?: { caller: Caller; door: Call['door'] };
+  /** The id of the request in the log of the service; by default that of its message. */
+  requestId?: string;
 }
 
 /** A reply as the service sent it. */
@@ -55,7 +70,7 @@ export class FleetManagerError extends Error {
 /** A transport for requests and replies. */
 export interface Route {
   /** @throws FleetManagerError when there is no reply; the signal's reason when that is aborted */
-  request(action: string, options: CallOptions): Promise<AnswerEnvelope>;
+  request(action: string, options: RouteOptions): Promise<AnswerEnvelope>;
   /** Fails the requests in flight: with `outcome_unknown` when the change may still happen, else with `cancelled`. */
   close(): Promise<void>;
 }

@@ -42,6 +42,14 @@ export async function missingPermissions(
   return [...new Set(missing.filter((each) => each !== undefined))];
 }
 
+/** @returns the broker's text when the user may not declare this queue, which does not exist */
+export async function missingConfigure(
+  connection: BrokerConnection,
+  queue: string,
+): Promise<string | undefined> {
+  return refusalOfQueue(connection, 'configure', declare(queue));
+}
+
 async function publishProbe(connection: BrokerConnection): Promise<string | undefined> {
   return missingWritePermission(await ConfirmChannel.open(connection));
 }

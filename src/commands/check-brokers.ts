@@ -5,8 +5,9 @@ import type { Connect } from '../rpc/open-connection.js';
 import { BrokerConnection } from '../rpc/broker-connection.js';
 import { userOf, withoutCredentials } from '../rpc/broker-address.js';
 import { reasonOf } from '../lib/errors.js';
-import { isNotFound } from '../rpc/queues.js';
+import { isNotFound, type NewQueues } from '../rpc/queues.js';
 import { blockedReason, missingPermissions } from './broker-permissions.js';
+import { requireQuorumQueues } from './require-quorum-queues.js';
 import { systemClock } from '../lib/clock.js';
 import { counted, failed, type Finding, ok, runCheck } from './finding.js';
 
@@ -20,10 +21,14 @@ export interface BrokerToCheck {
 
 export interface BrokerCheckOptions {
   queue: string;
+  /** The type of queues that the service makes. */
+  queueType: NewQueues['type'];
   /** Certificates for amqps, PEM. */
   tls: { ca?: Buffer; cert?: Buffer; key?: Buffer } | undefined;
   /** Whether the service's HTTP gateway is on: then the same user needs the permissions of a client too. */
   gateway: boolean;
+  /** Whether the service writes its audit into a stream, which it creates; by default it does not. */
+  audit?: boolean;
   /** Names the setting that contains the addresses and credentials, for the remedy. */
   settings: string;
   /** The time limit for each broker, in milliseconds. */
@@ -59,6 +64,7 @@ async function checkBroker(broker: BrokerToCheck, options: BrokerCheckOptions): 
         if (blocked !== undefined) return failed(...blockedFinding(blocked));
         const refusals = await missingPermissions(connection, options);
         if (refusals.length > 0) return failed(refusals.join('\n'), grantRemedy(broker, options));
+        if (options.queueType === 'quorum') await requireQuorumQueues(connection, options.queue);
         return await checkExchangeAndQueue(connection, broker, options);
       } catch (error) {
         // An operation on a lost connection fails without the reason of the loss.
@@ -77,7 +83,12 @@ export async function openBroker(
   { tls }: Pick<BrokerCheckOptions, 'tls'>,
   signal: AbortSignal,
 ): Promise<BrokerConnection> {
-  const opened = logIn(connect, broker.url, { ...tls, noDelay: true, signal });
+  const opened = logIn(connect, broker.url, {
+    ...tls,
+    noDelay: true,
+    signal,
+    clientProperties: { connection_name: 'fleet-manager-doctor' },
+  });
   return new BrokerConnection(await opened, broker);
 }
 
@@ -129,15 +140,19 @@ function blockedFinding(reason: string): [reason: string, remedy: string] {
 }
 
 /** How to grant the permissions that docs/operating.md lists. */
-function grantRemedy({ url, exchange }: BrokerToCheck, { queue, gateway }: BrokerCheckOptions): string {
+function grantRemedy(
+  { url, exchange }: BrokerToCheck,
+  { queue, gateway, audit = false }: BrokerCheckOptions,
+): string {
   const virtualHost = unescape(new URL(url).pathname.slice(1)) || '/';
   const name = queue.replace(/[^\w-]/g, '\\$&');
+  const declared = `_suspects|_error${audit ? '|\\.audit' : ''}`;
   const [configure, read] = gateway
     ? [
-        `^(${name}(_suspects|_error)?|fleet_manager\\.reply\\..*)$`,
+        `^(${name}(${declared})?|fleet_manager\\.reply\\..*)$`,
         `^(${name}(_suspects)?|fleet_manager\\.reply\\..*)$`,
       ]
-    : [`^${name}(_suspects|_error)?$`, `^${name}(_suspects)?$`];
+    : [`^${name}(${declared})?$`, `^${name}(_suspects)?$`];
   const write = exchange === undefined ? '^amq\\.default$' : `^(amq\\.default|${exchange.rootExchangeName})$`;
   const patterns = [configure, write, read].map((each) => `'${each}'`).join(' ');
   return `grant it: rabbitmqctl set_permissions -p ${virtualHost} ${userOf(url)} ${patterns} (or more)`;
@@ -154,6 +169,8 @@ async function undefinedIfMissing<T>(check: Promise<T>): Promise<T | undefined> 
 /** How to fix an error of a broker: a refused connection or a failed operation. */
 export function brokerRemedy(error: unknown, settings: string): string {
   const reason = reasonOf(error);
+  // The reason has what to do.
+  if (/feature flag/.test(reason)) return 'run doctor again then';
   if (/RESOURCE[_-]LOCKED/.test(reason))
     return 'another connection uses that queue exclusively: check QUEUE_NAME';
   if (/no login mechanism is shared/.test(reason))

@@ -1,6 +1,7 @@
-import { readFileSync } from 'node:fs';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { packageVersion } from '../lib/package-version.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
+import { addErrors } from './errors-command-line.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { print } from './output.js';
 import { InvalidCommandLine } from './usage-error.js';
@@ -47,7 +48,7 @@ interface ProgramOptions {
 function program({ done, onUsageError, source, warnings }: ProgramOptions): Command {
   const command = new Command('fleet-manager')
     .description('Runs actions against CoreOS fleet clusters for callers on a RabbitMQ queue.')
-    .version(version())
+    .version(packageVersion())
     .showHelpAfterError('(see --help)')
     .addHelpText(
       'after',
@@ -66,12 +67,7 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
       'call an action, over RabbitMQ when AMQP_URL or MANAGER_URL is set, else over the HTTP gateway',
     )
     .option('--cluster <token>', 'the etcd token of the cluster, or its name in CLUSTERS_FILE')
-    // No default value here: the help would show it as [].
-    .option(
-      '--param <name=value>',
-      'a parameter; may be repeated',
-      (value, earlier: string[] | undefined): string[] => [...(earlier ?? []), value],
-    )
+    .option('--param <name=value>', 'a parameter; may be repeated', oneMore)
     .option('--params <json>', 'all parameters as a JSON object')
     .option('--raw', 'print a reply that is a string unchanged, as on a terminal, not as JSON')
     .option('--timeout <seconds>', 'how long to wait for the reply', seconds, 30)
@@ -106,13 +102,31 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     .option('--json', 'as JSON')
     .action(async (options) => done((await import('./config.js')).config(options, source)));
   command
+    .command('history')
+    .description(
+      'show who has changed what: reads the audit of all workers, from the stream on the broker or from the file',
+    )
+    .option('--cluster <token>', 'only this cluster: its etcd token, its hash, or its name')
+    .option('--caller <name>', 'only this caller')
+    .option('--action <name>', 'only this action')
+    .option('--since <time>', 'only from this time on: 30m, 12h, 7d, or 2026-01-31T12:00:00Z', timeSince)
+    .option('--follow', 'go on and show what comes')
+    .option('--user <name>', 'the user of the service on the broker; by default the one who reads')
+    .option('--json', 'print the lines of the audit, as without a terminal')
+    .addHelpText(
+      'after',
+      '\nOnly what the service has written is shown: the broker verifies the user of each message in the stream.\n' +
+        'Without a terminal it prints the lines of the audit, each a JSON object.',
+    )
+    .action(async (options) => done(await (await import('./history.js')).history(options, source)));
+  command
     .command('doctor')
     .description(
-      'check configuration, plugins, Manager, broker, discovery and SSH, and show how to fix each failure',
+      'check configuration, plugins, policy, Manager, broker, discovery and SSH, and show how to fix each failure',
     )
     .option(
       '--cluster <token>',
-      'also check this cluster: its fleet API, and by a login to each of its machines what the actions need there',
+      'also check this cluster, by its etcd token or its name in CLUSTERS_FILE: its fleet API, and by a login to each of its machines what the actions need there',
     )
     .option(
       '--round-trip',
@@ -127,17 +141,35 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
         'The time limit is 10 s for each check and for each machine, and 30 s for the reply. Exit code 0: no check has failed; 1: a check has failed.',
     )
     .action(async (options) => done(await (await import('./doctor.js')).doctor(options, source)));
+  command
+    .command('policy')
+    .description('look into the policy of POLICY_FILE')
+    .command('check')
+    .description('explain what the policy decides about a request; nothing is sent')
+    .requiredOption('--caller <name>', 'who sends it; `anonymous` when nobody has verified a name')
+    .requiredOption('--action <name>', 'the action')
+    .option('--cluster <name>', 'the name of the cluster in CLUSTERS_FILE, or its etcd token')
+    .option('--unit <name>', 'a unit that the request names; may be repeated', oneMore)
+    .addOption(
+      new Option(
+        '--verified-by <voucher>',
+        'who has verified the name of the caller (default: broker)',
+      ).choices(['broker', 'token', 'manager', 'service']),
+    )
+    .option('--json', 'as JSON')
+    .addHelpText(
+      'after',
+      '\nExit code 0: it is allowed; 1: it is denied; 2: the command or the policy is invalid.' +
+        '\n\nExample:\n  fleet-manager policy check --caller ci --action restart_unit --cluster prod --unit web@1.service',
+    )
+    .action(async (options) => done(await (await import('./policy-check.js')).policyCheck(options, source)));
+  addErrors(command, { done, source });
   return command;
 }
 
-function version(): string {
-  // The build is one folder deeper than the sources.
-  for (const path of ['../../package.json', '../../../package.json']) {
-    try {
-      return String(JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')).version);
-    } catch {}
-  }
-  return 'unknown';
+/** Collects an option that may be repeated. No default value there: the help would show it as []. */
+function oneMore(value: string, earlier: string[] | undefined): string[] {
+  return [...(earlier ?? []), value];
 }
 
 function seconds(text: string): number {
@@ -145,4 +177,22 @@ function seconds(text: string): number {
   if (!(value >= 0.001 && value <= 300))
     throw new InvalidArgumentError('it must be a number of seconds, from 0.001 to 300.');
   return value;
+}
+
+const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** @returns milliseconds since the epoch */
+function timeSince(text: string): number {
+  const [, amount, unit = ''] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const time =
+    amount === undefined
+      ? /^\d{4}-\d\d-\d\d/.test(text)
+        ? Date.parse(text)
+        : Number.NaN
+      : Date.now() - Number(amount) * (UNITS[unit] ?? Number.NaN);
+  if (Number.isNaN(time))
+    throw new InvalidArgumentError(
+      'it must be a time ago, such as 30m, 12h or 7d, or a time such as 2026-01-31T12:00:00Z.',
+    );
+  return time;
 }

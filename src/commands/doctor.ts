@@ -1,6 +1,6 @@
 import { CLUSTER_TOKEN } from '../api/cluster.js';
 import { RemoteShell } from '../api/remote-shell.js';
-import { type Components, componentsOf } from '../composition.js';
+import { clustersFileOf, type Components, componentsOf } from '../composition.js';
 import type { Catalogue } from '../core/catalogue.js';
 import { systemClock } from '../lib/clock.js';
 import { reasonOf } from '../lib/errors.js';
@@ -11,13 +11,17 @@ import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import type { Configuration } from '../settings/settings.js';
 import { Log } from '../telemetry/log.js';
-import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
+import { checkAudit } from './check-audit.js';
+import { type BrokerCheckOptions, type BrokerToCheck, checkBrokers } from './check-brokers.js';
+import { checkCallers } from './check-callers.js';
 import { checkClaims } from './check-claims.js';
 import { checkClock, type TimeServer } from './check-clock.js';
 import { checkDiscovery, checkFleet, type HostLookup } from './check-cluster.js';
+import { checkHttpTokens } from './check-http-tokens.js';
 import { checkMachines } from './check-machines.js';
 import { checkManager } from './check-manager.js';
 import { checkPlugins } from './check-plugins.js';
+import { checkPolicy } from './check-policy.js';
 import { checkRoundTrip } from './check-round-trip.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
 import { checkDisk, checkEnvironment } from './check-surroundings.js';
@@ -56,7 +60,9 @@ export async function doctor(options: DoctorOptions, source: ConfigurationSource
   const { cluster, roundTrip = false, limitMs = 10_000, replyMs = 30_000, json = false } = options;
   const { print = printOut } = options;
   if (cluster !== undefined && !CLUSTER_TOKEN.test(cluster)) {
-    throw new UsageError('--cluster must be an etcd token: 1 to 128 of the characters A-Z a-z 0-9 _ -');
+    throw new UsageError(
+      '--cluster must be an etcd token, or a name in CLUSTERS_FILE: 1 to 128 of the characters A-Z a-z 0-9 _ -',
+    );
   }
   let code = 0;
   const findings: (Finding & { check: string })[] = [];
@@ -86,9 +92,9 @@ async function* checkAll(source: ConfigurationSource, options: CheckOptions): As
   }
   const environment = checkEnvironment(source.env);
   if (environment !== undefined) yield ['environment', environment];
-  const { clusters, ssh, openaperture, claims, hostname } = configuration;
+  const { clusters, ssh, openaperture, claims, http, hostname } = configuration;
   const log = Log.create({ level: 'error', format: 'text' });
-  const components = componentsOf({ clusters, ssh, openaperture, claims, hostname, log });
+  const components = componentsOf({ clusters, ssh, openaperture, claims, http, hostname, log });
   try {
     yield* checkService(configuration, components, options);
   } finally {
@@ -101,11 +107,15 @@ async function* checkSandbox(
     plugins,
     environment,
     watchdogSeconds,
-  }: Pick<Configuration, 'plugins' | 'environment' | 'watchdogSeconds'>,
+    policyFile,
+  }: Pick<Configuration, 'plugins' | 'environment' | 'watchdogSeconds' | 'policyFile'>,
   { cluster, roundTrip }: Pick<CheckOptions, 'cluster' | 'roundTrip'>,
 ): AsyncGenerator<NamedFinding> {
   yield ['configuration', ok('no broker is configured, so the service runs as a sandbox')];
-  yield ['plugins', (await checkPlugins({ plugins, environment, watchdogSeconds })).finding];
+  const { finding, catalogue } = await checkPlugins({ plugins, environment, watchdogSeconds });
+  yield ['plugins', finding];
+  if (policyFile !== undefined)
+    yield ['policy', await checkPolicy(policyFile, { catalogue, clusterNames: undefined })];
   const remedy = 'set AMQP_URL (or MANAGER_URL and the settings it requires) for real clusters';
   yield cluster === undefined
     ? ['the rest', skipped(`nothing to check: a sandbox contains all it needs; ${remedy}`)]
@@ -118,31 +128,45 @@ async function* checkService(
   components: Components,
   options: CheckOptions,
 ): AsyncGenerator<NamedFinding> {
-  const { environment, plugins, watchdogSeconds, openaperture, amqp, rpc, clusters, claims, http } =
-    configuration;
+  const { environment, plugins, watchdogSeconds, openaperture, amqp, amqpManagementUrl } = configuration;
+  const { rpc, clusters, claims, http, audit } = configuration;
   const { queue } = rpc;
   const problems: string[] = [];
   const unlessInvalid = async <T>(create: () => T | Promise<T>): Promise<T | undefined> => {
     try {
       return await create();
     } catch (error) {
-      problems.push(reasonOf(error));
+      problems.push(...(error instanceof ConfigurationError ? error.problems : [reasonOf(error)]));
       return undefined;
     }
   };
   const installation = await unlessInvalid(components.installation);
   const resolver = await unlessInvalid(components.resolver);
+  const tokens = await unlessInvalid(components.httpTokens);
   const mode =
     openaperture === undefined ? 'on RabbitMQ alone' : 'as a module of an OpenAperture installation';
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
   const { finding, catalogue } = await checkPlugins({ plugins, environment, watchdogSeconds });
   yield ['plugins', finding];
+  const clustersFile = resolver && clustersFileOf(clusters);
+  const clusterNames = clustersFile && [...clustersFile.names.values()];
+  yield ['policy', await checkPolicy(configuration.policyFile, { catalogue, clusterNames })];
   const gateway = http !== undefined;
   const brokers = yield* checkManagerAndBrokers(
-    { openaperture, amqp, queue, gateway },
+    {
+      openaperture,
+      amqp,
+      amqpManagementUrl,
+      queue,
+      queueType: rpc.queueType,
+      gateway,
+      audit: audit?.target === 'stream',
+    },
     installation,
     options,
   );
+  if (tokens !== undefined && http?.tokensFile !== undefined)
+    yield ['HTTP tokens', checkHttpTokens(tokens.ofFile(), systemClock.wallTime())];
   if (options.roundTrip)
     yield [
       'round trip',
@@ -151,10 +175,21 @@ async function* checkService(
   const store = await components.claims();
   if (store !== undefined && claims !== undefined)
     yield ['claims', await checkClaims(store, claims.urls, options.limitMs)];
+  if (audit !== undefined)
+    yield [
+      'audit',
+      await checkAudit(audit.target, amqp === undefined ? brokers : amqp.urls.map((url) => ({ url })), {
+        queue,
+        tls: amqp?.tls,
+        settings: openaperture === undefined ? 'AMQP_URL' : brokerSettingsIn(openaperture),
+        limitMs: options.limitMs,
+      }),
+    ];
+  const { cluster = '' } = options;
   const { responds, machines } = yield* checkClusters(
     clusters,
     { resolver, fleet: components.fleet },
-    options,
+    { ...options, cluster: clustersFile?.tokens.get(cluster) ?? options.cluster },
   );
   yield* checkSsh(configuration, { catalogue, shell: components.shell, machines }, options);
   const servers: TimeServer[] = [
@@ -166,21 +201,23 @@ async function* checkService(
   yield ['clock', await checkClock(servers, { clock: systemClock, limitMs: options.limitMs })];
 }
 
-type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp'> & { queue: string; gateway: boolean };
+type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp' | 'amqpManagementUrl'> &
+  Pick<BrokerCheckOptions, 'queue' | 'queueType' | 'gateway' | 'audit'>;
 
 /**
  * @param installation undefined: there is none, or its settings are invalid
  * @returns the brokers of the installation; empty when there is none or they are not known
  */
 async function* checkManagerAndBrokers(
-  { openaperture, amqp, queue, gateway }: BrokerSettings,
+  { openaperture, amqp, amqpManagementUrl: managementUrl, queue, queueType, gateway, audit }: BrokerSettings,
   installation: Installation | undefined,
   { limitMs }: Pick<CheckOptions, 'limitMs'>,
 ): AsyncGenerator<NamedFinding, readonly BrokerToCheck[]> {
-  const options = { queue, gateway, tls: amqp?.tls, limitMs };
+  const options = { queue, queueType, gateway, audit, tls: amqp?.tls, limitMs };
   if (openaperture === undefined) {
     const brokers = (amqp?.urls ?? []).map((url) => ({ url }));
     yield ['broker', await checkBrokers(brokers, { ...options, settings: 'AMQP_URL' })];
+    yield ['callers', await checkCallers(brokers, { ...options, inInstallation: false, managementUrl })];
     return [];
   }
   const { finding, brokers } =
@@ -195,6 +232,8 @@ async function* checkManagerAndBrokers(
       ? skipped('not checked: the Manager gives no brokers')
       : await checkBrokers(brokers, { ...options, settings }),
   ];
+  if (brokers.length > 0)
+    yield ['callers', await checkCallers(brokers, { ...options, inInstallation: true, managementUrl })];
   return brokers;
 }
 

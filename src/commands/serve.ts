@@ -1,5 +1,5 @@
 import { extname } from 'node:path';
-import type { ConfigurationSource } from '../settings/given-settings.js';
+import { type ConfigurationSource, configurationFile } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import { type Service, type ServiceOptions, startService } from '../composition.js';
@@ -9,6 +9,8 @@ import type { Catalogue } from '../core/catalogue.js';
 import { startWatchdog, type Watchdog } from '../watchdog/watchdog.js';
 import { ForkedIsolation } from '../isolation/forked-isolation.js';
 import { systemClock } from '../lib/clock.js';
+import { packageVersion } from '../lib/package-version.js';
+import type { Supervision } from '../systemd/supervision.js';
 import { startTracing } from '../tracing/start-tracing.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
@@ -17,7 +19,7 @@ import type { NodeWarnings } from './node-warnings.js';
 const ISOLATED_HANDLERS = new URL(`../isolated-handlers${extname(import.meta.url)}`, import.meta.url);
 
 /**
- * Runs the service until SIGTERM, SIGINT or SIGHUP.
+ * Runs the service until SIGTERM or SIGINT. At SIGHUP it reads its files again; a sandbox stops.
  * @param warnings logged from now on
  * @returns the exit code
  */
@@ -39,32 +41,64 @@ export async function serve(
   });
   try {
     const tracing = await startTracing({ hostname: configuration.hostname, clock: systemClock, log });
-    return await run({ configuration, log, watchdog, tracing }, output);
+    const file = configurationFile(source);
+    const supervision = await supervisionOf(source, log);
+    const started = { configuration, log, watchdog, tracing, configurationFile: file };
+    return await run(started, output, supervision);
   } finally {
     watchdog.exitExpected();
     output.release();
   }
 }
 
-type Started = Pick<ServiceOptions, 'configuration' | 'log' | 'tracing'> & { watchdog: Watchdog };
+type Started = Pick<ServiceOptions, 'configuration' | 'log' | 'tracing'> & {
+  watchdog: Watchdog;
+  /** The path of the configuration file; undefined: all settings come from the environment. */
+  configurationFile: string | undefined;
+};
 
-async function run(started: Started, output: ProcessOutput): Promise<number> {
+async function run(
+  started: Started,
+  output: ProcessOutput,
+  supervision: Supervision | undefined,
+): Promise<number> {
   const { configuration, log, watchdog } = started;
   // Before the start: without a listener a signal would end the process without its `exit` handlers.
-  const stopRequested = listenForStopSignals(watchdog);
+  const inSandbox = isSandbox(configuration);
+  const stopRequested = listenForStopSignals(
+    inSandbox ? [...STOP_SIGNALS, CLOSED_TERMINAL] : STOP_SIGNALS,
+    watchdog,
+  );
+  const reloadRequested = inSandbox ? undefined : listenForReload();
   const uncaught = untilUncaughtError(log).then(() => true);
-  const { service, stop } = isSandbox(configuration)
-    ? await startInSandbox(started, output)
-    : await start(started, output);
+  const { service, stop } = inSandbox ? await startInSandbox(started, output) : await start(started, output);
   log.info('service started', {
+    version: packageVersion(),
+    node: process.version,
     environment: configuration.environment,
+    configuration: started.configurationFile ?? 'environment variables',
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
+    ...(service.metricsUrl !== undefined && { metrics: service.metricsUrl }),
   });
+  supervision?.started(() => service.notReady());
+  const reload = () => service.reload();
+  reloadRequested?.(supervision === undefined ? reload : () => supervision.reloading(reload));
   const failed = await Promise.race([stopRequested().then(() => false), uncaught]);
+  supervision?.stopping();
   await stop();
   // Requests that could not be answered are in the queue again, so nothing is lost.
   return failed ? 1 : 0;
+}
+
+/** What systemd is told; undefined when it did not start this process as a service that notifies it. */
+async function supervisionOf(
+  { env }: Pick<ConfigurationSource, 'env'>,
+  log: Log,
+): Promise<Supervision | undefined> {
+  if (!env.NOTIFY_SOCKET) return undefined;
+  const { supervise } = await import('../systemd/supervision.js');
+  return supervise(env, { pid: process.pid, clock: systemClock, log });
 }
 
 interface Running {
@@ -92,7 +126,14 @@ async function start(started: Started, output: ProcessOutput): Promise<Running> 
     onLine: (line) => output.logOutput.write(`${line}\n`),
     activeTrace: tracing?.activeTrace,
   });
-  const service = await startService({ configuration, log, watch: watchdog, isolation, tracing });
+  const service = await startService({
+    configuration,
+    log,
+    watch: watchdog,
+    isolation,
+    tracing,
+    stderr: output.logOutput,
+  });
   return { service, stop: () => service.stop() };
 }
 
@@ -109,7 +150,7 @@ async function startInSandbox(
   ]);
   const sandbox = await startSandbox({ ssh: true });
   const broker = {
-    brokers: async () => [{ url: 'amqp://embedded.invalid' }],
+    brokers: async () => [{ url: 'amqp://fleet-manager@embedded.invalid' }],
     connect: new EmbeddedBroker().connect,
   };
   const { discoveryUrl, fleetPort, token } = sandbox;
@@ -121,12 +162,13 @@ async function startInSandbox(
       log,
       watch: watchdog,
       broker,
+      stderr: output.logOutput,
       tracing,
     });
     const { httpUrl, catalogue } = service;
     // A sandbox always has a gateway; the check of the settings refuses one without.
     if (httpUrl !== undefined) {
-      const secured = configuration.http?.token !== undefined;
+      const secured = configuration.http?.token !== undefined || configuration.http?.tokensFile !== undefined;
       const machines = sandbox.ssh?.hosts ?? [];
       const call = firstCall(httpUrl, catalogue, { token, secured });
       if (configuration.log.format === 'json') log.info('sandbox started', { first_call: call });
@@ -190,19 +232,26 @@ function firstCall(
     : `curl -s ${httpUrl}/v1/actions/${simple.name}${authorization} -H 'content-type: application/json' -d '{"etcd_token":"${token}"}'`;
 }
 
+type StopSignal = readonly [name: NodeJS.Signals, number: number];
+
+const STOP_SIGNALS: readonly StopSignal[] = [
+  ['SIGTERM', 15],
+  ['SIGINT', 2],
+];
+const CLOSED_TERMINAL: StopSignal = ['SIGHUP', 1];
+
 /**
- * Listens for SIGTERM, SIGINT and SIGHUP, which a closed terminal sends. The returned function waits for the next signal. A
- * signal while nothing waits ends the process immediately: one during the start, or a second one during the shutdown.
+ * Listens for these signals. The returned function waits for the next one. A signal while nothing waits ends the process
+ * immediately: one during the start, or a second one during the shutdown.
  */
-function listenForStopSignals(watchdog: Pick<Watchdog, 'exitExpected'>): () => Promise<void> {
+function listenForStopSignals(
+  signals: readonly StopSignal[],
+  watchdog: Pick<Watchdog, 'exitExpected'>,
+): () => Promise<void> {
   let stop: (() => void) | undefined;
   // Without a listener, Node opens its debugger on a port.
   process.on('SIGUSR1', () => {});
-  for (const [signal, number] of [
-    ['SIGTERM', 15],
-    ['SIGINT', 2],
-    ['SIGHUP', 1],
-  ] as const) {
+  for (const [signal, number] of signals) {
     process.on(signal, () => {
       if (stop === undefined) {
         watchdog.exitExpected();
@@ -213,6 +262,20 @@ function listenForStopSignals(watchdog: Pick<Watchdog, 'exitExpected'>): () => P
     });
   }
   return async () => new Promise((resolve) => (stop = resolve));
+}
+
+/** Listens for SIGHUP. The returned function sets what it runs: at once, when the signal came before. */
+function listenForReload(): (reload: () => Promise<void>) => void {
+  let isWanted = false;
+  let reloading: (() => Promise<void>) | undefined;
+  process.on('SIGHUP', () => {
+    isWanted = reloading === undefined;
+    void reloading?.();
+  });
+  return (reload) => {
+    reloading = reload;
+    if (isWanted) void reload();
+  };
 }
 
 /**

@@ -26,6 +26,8 @@ export interface AdmissionOptions {
   policy?: AccessPolicy | undefined;
   /** The name that the operator has given the cluster of a token; by default none has one. */
   clusterName?: ((token: string) => string | undefined) | undefined;
+  /** The etcd token of the cluster that has this name, which callers may use in its place; by default no name has one. */
+  clusterToken?: ((name: string) => string | undefined) | undefined;
   /** Called when the policy denies a call, before it is refused. */
   onDenied: (denied: Denied) => void;
 }
@@ -196,17 +198,18 @@ export class Admission {
   }
 
   #clusterOf(call: Call, { description: { name, target } }: PreparedAction): Cluster | undefined {
-    const token = call.target ?? undefined;
+    const given = call.target ?? undefined;
     const field = this.#options.names.target;
-    if (token === undefined) {
+    if (given === undefined) {
       if (target !== 'cluster') return undefined;
       throw invalidRequest({ field, message: `${field} is missing: ${name} runs against a cluster` });
     }
     if (target === 'none')
       throw invalidRequest({ field, message: `${field} must be left out: ${name} uses no cluster` });
-    if (typeof token !== 'string' || !CLUSTER_TOKEN.test(token))
+    if (typeof given !== 'string' || !CLUSTER_TOKEN.test(given))
       throw invalidRequest({ field, message: `${field} must be 1 to 128 of the characters A-Z a-z 0-9 _ -` });
-    const { onResponse, clusterName } = this.#options;
+    const { onResponse, clusterName, clusterToken } = this.#options;
+    const token = clusterToken?.(given) ?? given;
     return new Cluster(token, onResponse, clusterName?.(token));
   }
 

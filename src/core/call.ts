@@ -21,6 +21,8 @@ export interface Call {
   readonly parameters: unknown;
   /** How long the caller waits, in milliseconds; as sent. */
   readonly timeoutMs: unknown;
+  /** Calls of the same cluster that wait here with a lower one, or none, begin after it. */
+  readonly priority?: number | undefined;
   /** How much of that has passed in the transport, in milliseconds. */
   readonly waitedMs: number;
   /** A problem that the transport found: the call is refused with `invalid_request`. */
@@ -32,6 +34,8 @@ export interface Call {
   readonly encoding: string;
   /** The number of workers that have had it, this one included, as far as is known. */
   readonly attempt: number;
+  /** How often an operator has sent it again, as its message says; undefined: never. */
+  readonly replays?: number | undefined;
   /** The trace that the caller sends. */
   readonly context: TraceHeaders;
   /** The trace in which it is recorded. Set when it is received, where traces are on; `traceIdOf` tells the caller's too. */

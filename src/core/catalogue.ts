@@ -15,11 +15,14 @@ export class Catalogue {
     return this.#actions.get(name);
   }
 
-  /** All actions, by name in alphabetical order. */
+  /** Their descriptions, by name in alphabetical order. */
   describe(): ActionDescription[] {
-    return [...this.#actions.values()]
-      .map(({ description }) => description)
-      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+    return this.prepared().map(({ description }) => description);
+  }
+
+  /** All actions, by name in alphabetical order. */
+  prepared(): PreparedAction[] {
+    return [...this.#actions.values()].toSorted((a, b) => (a.description.name < b.description.name ? -1 : 1));
   }
 
   /** The names of the actions that inject the dependency with this token, in alphabetical order. */

@@ -90,7 +90,9 @@ export class ChangeGate {
    */
   async refuse({ call, action, refusal, heldMs, signal, onKnown }: RefusedChange): Promise<Settled> {
     const { key, id, mayBeCopy: isRepeated } = call;
-    if (this.#claims === undefined || key === undefined || !isRefusal(refusal)) return refusal;
+    if (this.#claims === undefined || key === undefined) return refusal;
+    // One that the policy denies is denied by every worker. But it may have been allowed when it was delivered before.
+    if (!isRefusal(refusal) && !(isRepeated && refusal.body.code === 'forbidden')) return refusal;
     const unnoted = isRepeated ? ofRepeatedChange(refusal) : refusal;
     try {
       const claimed = await this.#claims.claim({ key, id, action, isRepeated, heldMs }, signal);

@@ -176,7 +176,7 @@ export class Coalescing<S extends Sharer> {
     run.cancelEntry();
     run.isQueued = true;
     this.#count(run);
-    this.#options.queue.enter(run.reads.group.lane, run);
+    this.#options.queue.enter(run.reads.group.lane, run, priorityOf(run));
   }
 
   /** Tells the queue how many sharers it does not see. */
@@ -290,4 +290,12 @@ function ownOf(settled: Settled, id: string): Settled {
   if (settled.status !== 'error' || !('cause' in settled)) return settled;
   const { errors } = settledWith(settled.cause, id).body;
   return { ...settled, body: { ...settled.body, errors } };
+}
+
+/** The highest priority of those who share the run when it gets its place. */
+function priorityOf<S extends Sharer>({ sharers }: Run<S>): number | undefined {
+  let highest: number | undefined;
+  for (const { call } of sharers)
+    if (call.priority !== undefined && call.priority > (highest ?? 0)) highest = call.priority;
+  return highest;
 }

@@ -1,4 +1,5 @@
 import type { Clock } from '../lib/clock.js';
+import { WaitingLine } from './waiting-line.js';
 
 /** An item that waits for its turn; `start` is called when it may run. */
 export interface Waiting {
@@ -16,7 +17,7 @@ export interface FairQueueOptions {
 
 interface Lane {
   readonly name: string;
-  readonly waiting: Set<Waiting>;
+  readonly waiting: WaitingLine<Waiting>;
   running: number;
   /** How many of them wait for something else than the lane. */
   idle: number;
@@ -44,7 +45,7 @@ const MAX_REMEMBERED = 1_000;
 
 /**
  * Limits how many items run at the same time, in total and per lane. Lanes take turns, so that a full lane delays only
- * itself; a lane is first in, first out.
+ * itself; a lane is first in, first out, but for items with a priority.
  *
  * A lane that gets no responses cannot use up the total either. It begins with few items, and gets more with its first
  * response. What runs in a lane without a response for a second is no longer counted: it waits and does no work.
@@ -115,15 +116,18 @@ export class FairQueue {
     this.#startNext();
   }
 
-  /** Adds an item; starts it immediately or when its turn comes. */
-  enter(lane: string, item: Waiting): void {
+  /**
+   * Adds an item; starts it immediately or when its turn comes.
+   * @param priority items of the same lane with a lower one, or none, begin after it
+   */
+  enter(lane: string, item: Waiting, priority?: number): void {
     const found = this.#laneOf(lane);
     // At once, when no other item waits that could start too.
     if (this.#turns.size === 0 && this.#mayStart(found)) {
       this.#takePlace(found);
       item.start();
     } else {
-      found.waiting.add(item);
+      found.waiting.add(item, priority);
       this.#updateTurn(found);
       this.#startNext();
     }
@@ -214,7 +218,7 @@ export class FairQueue {
     if (found !== undefined) return found;
     const lane: Lane = {
       name,
-      waiting: new Set(),
+      waiting: new WaitingLine(),
       running: 0,
       idle: 0,
       sharing: 0,
@@ -270,9 +274,8 @@ export class FairQueue {
         if (this.#running >= this.#options.total) break;
         continue;
       }
-      const [item] = lane.waiting;
+      const item = lane.waiting.takeFirst();
       if (item === undefined) continue;
-      lane.waiting.delete(item);
       this.#takePlace(lane);
       // The lane goes to the end of the turns.
       this.#turns.delete(lane);

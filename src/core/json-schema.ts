@@ -36,6 +36,8 @@ function translate(description: Description, path: string, described: boolean): 
   const result: JsonSchema = { ...shape(description, path, at) };
   if (typeof meta.description === 'string') result.description = meta.description;
   if (typeof meta.format === 'string' && !MAPS.includes(meta.format)) result.format = meta.format;
+  // The annotation of JSON Schema for what is never shown again, such as a password.
+  if (meta.secret === true) result.writeOnly = true;
   for (const test of description.tests ?? []) addTest(result, type, test, at, meta);
   // yup's `required` refuses the empty string.
   if (type === 'string' && description.tests?.some(({ name }) => name === 'required')) result.minLength ||= 1;

@@ -3,13 +3,14 @@ import { fieldsOf } from '../lib/fields-of.js';
 import type { Settled } from './call.js';
 
 /**
- * What a change that was delivered again settles with. An error that lets its caller send it once more would be false, because
- * another worker may have begun it.
+ * What a change that was delivered again settles with. An error that says that nothing was changed would be false,
+ * because another worker may have begun it.
  */
 export function ofRepeatedChange<S extends Settled>(settled: S): S {
   if (settled.status !== 'error') return settled;
   const { code, errors, details } = settled.body;
-  if (!errorCodeInfo(code).retryable) return settled;
+  // The policy may have allowed it when it was delivered before.
+  if (!errorCodeInfo(code).retryable && code !== 'forbidden') return settled;
   const text = `This request was delivered before, and a worker may have begun it: the change may or may not have been made. This time: ${errors.join(' ')}`;
   return {
     ...settled,

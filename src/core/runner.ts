@@ -72,6 +72,8 @@ export interface RunnerOptions {
   policy?: AccessPolicy | undefined;
   /** The name that the operator has given the cluster of a token; by default none has one. */
   clusterName?: ((token: string) => string | undefined) | undefined;
+  /** The etcd token of the cluster that has this name, which callers may use in its place; by default no name has one. */
+  clusterToken?: ((name: string) => string | undefined) | undefined;
   /** Called before each change; undefined: nothing is. */
   beforeChange?: BeforeChange | undefined;
   /** Runs a handler in the context of its call, such as a trace; undefined: there is none. */
@@ -203,6 +205,7 @@ export class Runner {
       hasClaims: claims !== undefined,
       policy: options.policy,
       clusterName: options.clusterName,
+      clusterToken: options.clusterToken,
       onDenied: (denied) => options.events.emit('denied', { ...denied, at: clock.now() }),
       onResponse: ({ key }) => this.#queue.responded(key),
     });
@@ -423,7 +426,7 @@ export class Runner {
       job.place = this.#waiting.add(job);
       this.#signals.add(call.signal);
       if (mayShare(call, admitted)) this.#coalescing.add(job);
-      else this.#queue.enter(lane, job);
+      else this.#queue.enter(lane, job, call.priority);
       if (!this.#queue.hasResponded(lane)) this.#tellWithoutResponse();
     });
   }

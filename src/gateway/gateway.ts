@@ -9,6 +9,8 @@ export interface GatewayOptions
   extends Omit<HttpServerOptions, 'client'>,
     Required<Pick<ClientOptions, 'brokers' | 'queue'>>,
     Pick<ClientOptions, 'connect' | 'tls'> {
+  /** The name of this worker. */
+  hostname: string;
   /** The log of the connection to the broker. */
   clientLog: Logger;
 }
@@ -46,18 +48,22 @@ export class Gateway {
    * @throws Error that says which settings to change
    */
   static async start(options: GatewayOptions): Promise<Gateway> {
-    const { brokers, connect, queue, tls, clock, clientLog } = options;
-    const name = 'fleet-manager-client';
+    const { brokers, connect, queue, tls, hostname, clock, clientLog } = options;
+    // Not the name of a client's: `doctor` tells others with the user of the service by their names.
+    const name = `fleet-manager-gateway ${hostname}`;
     const client = new AmqpRoute(queue, { brokers, connect, tls, name, clock, log: clientLog });
-    const { host, port, token, maxBodyBytes, memoryBytes, describe, traceRequest, log } = options;
+    const { host, port, authenticate, metrics, maxBodyBytes, memoryBytes, describe, traceRequest, log } =
+      options;
     const notReady = () => {
+      client.probe();
       const { problem } = client;
       return [...options.notReady(), ...(problem === undefined ? [] : [`the HTTP gateway: ${problem}`])];
     };
     const server = new HttpServer({
       host,
       port,
-      token,
+      authenticate,
+      metrics,
       maxBodyBytes,
       memoryBytes,
       describe,

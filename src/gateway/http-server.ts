@@ -1,7 +1,8 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
-import { isIP, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { ANONYMOUS, type Caller } from '../api/caller.js';
 import { type AnswerEnvelope, FleetManagerError, type Route } from '../client/route.js';
 import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
 import type { Clock } from '../lib/clock.js';
@@ -12,11 +13,15 @@ import { whenUsed } from '../lib/when-used.js';
 import type { Logger } from '../lib/logger.js';
 import type { ActionDescription } from '../core/action-description.js';
 import { sizeProblemOf } from '../core/parameters.js';
+import { isRequestId, REQUEST_ID } from '../core/request-id.js';
 import { callerTimeout } from '../core/caller-timeout.js';
+import type { Authenticate } from './authenticate.js';
+import { isOwnName, sameToken } from './bearer-token.js';
 import { httpStatusOf } from './http-status.js';
 import { reasonOf } from '../lib/errors.js';
 import { ListeningServers } from './listening-servers.js';
 import { type HeldMemory, RequestMemory } from './request-memory.js';
+import type { ScrapeSource } from './scrape-source.js';
 
 const loadFastify = whenUsed('fastify');
 
@@ -24,9 +29,11 @@ export interface HttpServerOptions {
   host: string;
   /** 0: a free port. */
   port: number;
-  /** The token that callers must send; undefined: every program on this machine may call. */
-  token: string | undefined;
+  /** Undefined: every program on this machine may call, and nobody knows who. */
+  authenticate: Authenticate | undefined;
   client: Pick<Route, 'request'>;
+  /** What `GET /metrics` shows, and the token for it instead of the one above; undefined: there is no such path. */
+  metrics?: { source: ScrapeSource; token: string | undefined } | undefined;
   describe: () => ActionDescription[];
   /** Why the service accepts no requests; empty when it accepts them. */
   notReady: () => string[];
@@ -76,6 +83,7 @@ const ENCODED_FORMS = 4;
 /** Routes that need no token: orchestrators ask these. */
 const HEALTH_ROUTES: ReadonlySet<string> = new Set(['/livez', '/readyz']);
 const ACTION_ROUTE = '/v1/actions/:name';
+const METRICS_ROUTE = '/metrics';
 /** The allowed methods of each path. */
 const METHODS: readonly [path: RegExp, allowed: string][] = [
   [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
@@ -92,6 +100,7 @@ export class HttpServer {
   readonly #calls = new Set<Promise<AnswerEnvelope>>();
   readonly #memory: RequestMemory;
   readonly #held = new WeakMap<FastifyRequest, HeldMemory>();
+  readonly #callers = new WeakMap<FastifyRequest, Caller>();
   #refusing = false;
 
   constructor(options: HttpServerOptions) {
@@ -162,7 +171,11 @@ export class HttpServer {
     const fastify = loadFastify().fastify({
       bodyLimit: this.#maxBytes,
       routerOptions: { maxParamLength: 100 },
-      frameworkErrors: (error, _request, reply) => void this.#unexpected(error, reply),
+      genReqId: requestIdOf,
+      frameworkErrors: (error, request, reply) => {
+        reply.header(REQUEST_ID, request.id);
+        this.#unexpected(error, request, reply);
+      },
       // No route has a schema. Without these two, fastify loads a compiler for schemas.
       schemaController: {
         compilersFactory: { buildValidator: withoutSchemas, buildSerializer: withoutSchemas },
@@ -184,17 +197,26 @@ export class HttpServer {
     );
     // Replies may contain integers that a JavaScript number cannot represent exactly.
     fastify.setReplySerializer((body) => stringifyExactly(body));
-    fastify.addHook('onRequest', async (request, reply) => this.#guard(request, reply));
+    fastify.addHook('onRequest', async (request, reply) => {
+      reply.header(REQUEST_ID, request.id);
+      return this.#guard(request, reply);
+    });
     fastify.addHook('onSend', async (_request, reply, payload) => {
       const hasSize = typeof payload === 'string' || Buffer.isBuffer(payload);
       this.#limitReading(reply.raw, hasSize ? Buffer.byteLength(payload) : 0);
     });
-    fastify.setErrorHandler((error: unknown, _request, reply) => this.#unexpected(error, reply));
+    fastify.setErrorHandler((error: unknown, request, reply) => this.#unexpected(error, request, reply));
     fastify.get('/livez', async () => ({ alive: true }));
     fastify.get('/readyz', async (_request, reply) => {
       const reasons = this.#options.notReady();
       return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons });
     });
+    const { metrics } = this.#options;
+    if (metrics !== undefined)
+      fastify.get(METRICS_ROUTE, async (_request, reply) => {
+        const { source } = metrics;
+        return reply.type(source.contentType).send(await source.text());
+      });
     fastify.get('/v1/actions', async () => ({ actions: this.#options.describe() }));
     fastify.post<{ Params: { name: string } }>(ACTION_ROUTE, async (request, reply) =>
       this.#act(request.params.name, request, reply),
@@ -210,16 +232,30 @@ export class HttpServer {
 
   async #guard(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
     if (HEALTH_ROUTES.has(request.routeOptions.url ?? '')) return undefined;
-    const { token } = this.#options;
+    const isScrape = request.routeOptions.url === METRICS_ROUTE;
+    const { authorization } = request.headers;
+    const known = isScrape ? this.#scraper(authorization) : this.#options.authenticate?.(authorization);
     // Against DNS rebinding: a web page whose own host name resolves to this machine.
-    if (token === undefined && !isOwnName(request.host))
+    if (known === undefined && !isOwnName(request.host))
       return failed(reply, 403, 'forbidden', 'call this gateway by its address or as localhost');
-    if (token !== undefined && !sameToken(request.headers.authorization, token)) {
+    if (known !== undefined && 'refused' in known) {
       reply.header('www-authenticate', 'Bearer');
-      return failed(reply, 401, 'forbidden', 'send the HTTP_TOKEN as Authorization: Bearer TOKEN');
+      return failed(reply, 401, 'forbidden', known.refused);
     }
+    if (known !== undefined) this.#callers.set(request, known.caller);
+    // Also while other calls use up the memory: that must be seen.
+    if (isScrape) return undefined;
     // Refused in this hook, before the body is read.
     return request.is404 ? refuseRoute(request, reply) : this.#refuseWithoutRoom(request, reply);
+  }
+
+  /** Who asks for the metrics. They may have a token of their own. */
+  #scraper(authorization: string | undefined): ReturnType<Authenticate> | undefined {
+    const { authenticate, metrics } = this.#options;
+    if (metrics?.token === undefined) return authenticate?.(authorization);
+    return sameToken(authorization, metrics.token)
+      ? { caller: ANONYMOUS }
+      : { refused: 'send the METRICS_TOKEN as Authorization: Bearer TOKEN' };
   }
 
   /** The largest body, in bytes. */
@@ -281,6 +317,8 @@ export class HttpServer {
       signal: closed.signal,
       resend: isRead,
       trace,
+      from: { caller: this.#callers.get(request) ?? ANONYMOUS, door: 'http' },
+      requestId: request.id,
     });
     this.#calls.add(call);
     let envelope: AnswerEnvelope;
@@ -315,7 +353,7 @@ export class HttpServer {
     return traced.trace;
   }
 
-  #unexpected(error: unknown, reply: FastifyReply): FastifyReply {
+  #unexpected(error: unknown, { id }: FastifyRequest, reply: FastifyReply): FastifyReply {
     if (error instanceof FleetManagerError)
       return failed(reply, httpStatusOf(error.code), error.code, error.message, error.details);
     const status = error instanceof Error && 'statusCode' in error ? Number(error.statusCode) : 500;
@@ -323,7 +361,7 @@ export class HttpServer {
     if (status === 415) return failed(reply, 415, 'invalid_request', 'send content-type: application/json');
     if (error instanceof Error && status < 500)
       return failed(reply, status, 'invalid_request', error.message);
-    this.#options.log.error('HTTP request failed unexpectedly', { error });
+    this.#options.log.error('HTTP request failed unexpectedly', { request: id, error });
     return failed(reply, 500, 'internal', UNEXPECTED);
   }
 
@@ -335,6 +373,12 @@ export class HttpServer {
 }
 
 const UNEXPECTED = "an unexpected failure; the service's log has the reason";
+
+/** The caller's own id of the request, or a new one. */
+function requestIdOf({ headers }: IncomingMessage): string {
+  const given = headers[REQUEST_ID];
+  return isRequestId(given) ? given : randomUUID();
+}
 
 function withoutSchemas(): never {
   throw new Error('the gateway uses no schemas of fastify');
@@ -435,19 +479,4 @@ function problemOf(body: unknown): string | undefined {
 
 function timeoutOf(header: string | string[] | undefined): number | undefined {
   return header === undefined ? DEFAULT_TIMEOUT_MS : callerTimeout(header);
-}
-
-function isOwnName(host: string): boolean {
-  const name = host
-    .replace(/:\d+$/, '')
-    .replace(/^\[|\]$/g, '')
-    .toLowerCase();
-  return name === 'localhost' || isIP(name) !== 0;
-}
-
-/** Compares in constant time, so that a caller cannot guess the token piece by piece. */
-function sameToken(header: string | undefined, token: string): boolean {
-  const hash = (text: string) => createHash('sha256').update(text).digest();
-  // The name of a scheme is case-insensitive (RFC 9110, 11.1).
-  return timingSafeEqual(hash((header ?? '').replace(/^bearer /i, 'Bearer ')), hash(`Bearer ${token}`));
 }

@@ -3,7 +3,8 @@ import type { BrokerConnection } from './broker-connection.js';
 import { ConnectionManager, type ConnectionManagerOptions } from './connection-manager.js';
 import { Consumer, type Delivery } from './consumer.js';
 import { Publisher } from './publisher.js';
-import { ownUserOf } from './own-user.js';
+import { OwnUser } from './own-user.js';
+import { type QueueDepth, QueueDepths } from './queue-depths.js';
 import { ensureQueues, type QueueOptions, suspectsQueueOf } from './queues.js';
 import type { SetUpStep } from './set-up-step.js';
 
@@ -11,6 +12,7 @@ export interface AmqpEndpointOptions {
   /** How to reach a broker. */
   connection: Omit<ConnectionManagerOptions, 'onConnected' | 'onReplaced'>;
   queue: string;
+  makes?: QueueOptions['makes'];
   bindings?: QueueOptions['bindings'];
   /** The maximum number of unacknowledged messages on a new connection; `setPrefetch` changes it. */
   prefetch: number;
@@ -21,6 +23,16 @@ export interface AmqpEndpointOptions {
   onSlowReplies?: () => void;
   /** Called when a preferred connection replaces this one; resolves when its messages are done. */
   onReplaced: (connection: BrokerConnection) => Promise<void>;
+}
+
+/** The service's connection to the broker, as it is now. */
+export interface BrokerState {
+  /** Whether there is one that is ready for use. */
+  connected: boolean;
+  /** Whether it is to a preferred broker. */
+  preferred: boolean;
+  /** Whether the broker accepts no messages from it. */
+  blocked: boolean;
 }
 
 /** What consumes on one connection: requests, and requests that another worker may have begun. */
@@ -41,6 +53,8 @@ export class AmqpEndpoint {
   readonly #log: Logger;
   readonly #connections: ConnectionManager;
   readonly #publisher: Publisher;
+  readonly #ownUser: OwnUser;
+  readonly #depths: QueueDepths;
   readonly #consumers = new WeakMap<BrokerConnection, Consumers>();
   /** Set while it is paused. */
   #pauseReason: string | undefined;
@@ -49,6 +63,8 @@ export class AmqpEndpoint {
   constructor(options: AmqpEndpointOptions) {
     this.#options = options;
     this.#log = options.connection.log;
+    const { clock, tls } = options.connection;
+    this.#ownUser = new OwnUser({ cert: tls?.cert, clock, log: this.#log });
     this.#connections = new ConnectionManager({
       ...options.connection,
       onConnected: async (connection, step) => this.#build(connection, step),
@@ -57,11 +73,16 @@ export class AmqpEndpoint {
         await options.onReplaced(connection);
       },
     });
+    this.#depths = new QueueDepths({
+      queue: options.queue,
+      current: () => this.#connections.current,
+      clock: options.connection.clock,
+    });
     this.#publisher = new Publisher({
       whenConnected: (signal) => this.#connections.whenConnected(signal),
-      permissionChanged: () => this.#apply(),
+      permissionChanged: () => void this.#permissionChanged(),
       slowRepliesChanged: options.onSlowReplies,
-      clock: options.connection.clock,
+      clock,
       log: this.#log,
     });
   }
@@ -96,6 +117,20 @@ export class AmqpEndpoint {
   /** Whether the service is connected to a preferred broker. */
   get onPreferred(): boolean {
     return this.#connections.current?.preferred ?? true;
+  }
+
+  get broker(): BrokerState {
+    const { current, blockedReason } = this.#connections;
+    return {
+      connected: current !== undefined,
+      preferred: current?.preferred === true,
+      blocked: current !== undefined && blockedReason !== undefined,
+    };
+  }
+
+  /** How many messages are ready in the queues of the service; those of a queue that is not known now are left out. */
+  async depths(): Promise<readonly QueueDepth[]> {
+    return this.#depths.read();
   }
 
   /** Stops consuming. Messages that were delivered before can still be answered and acknowledged. */
@@ -137,20 +172,31 @@ export class AmqpEndpoint {
     return current === undefined ? undefined : this.#consumers.get(current)?.requests;
   }
 
+  async #permissionChanged(): Promise<void> {
+    const { current } = this.#connections;
+    // Without the permission to publish it could not be found out.
+    if (
+      current !== undefined &&
+      current.user === undefined &&
+      this.#publisher.refusalOn(current) === undefined
+    )
+      await this.#ownUser.learn(current).catch((error: unknown) => current.lose(error));
+    this.#apply();
+  }
+
   #apply(): void {
     const { current } = this.#connections;
     if (current !== undefined) void this.#consumeOn(current);
   }
 
   async #build(connection: BrokerConnection, step: SetUpStep): Promise<void> {
-    const { queue, bindings, prefetch, onDelivery, onLost } = this.#options;
+    const { queue, makes, bindings, prefetch, onDelivery, onLost } = this.#options;
     if (onLost !== undefined) connection.lost.addEventListener('abort', () => onLost());
-    await ensureQueues(connection, { queue, bindings, log: this.#log }, step);
+    await ensureQueues(connection, { queue, makes, bindings, log: this.#log }, step);
     await step('open channels, and publish to the default exchange', async () =>
       this.#publisher.open(connection),
     );
-    const { tls } = this.#options.connection;
-    connection.user = await step("publish in the user's name", async () => ownUserOf(connection, tls?.cert));
+    await step("publish in the user's name", async () => this.#ownUser.learn(connection));
     const channel = await step('open a channel', async () => connection.channel());
     this.#consumers.set(connection, {
       requests: new Consumer(channel, connection, { queue, prefetch, onDelivery }),

@@ -21,8 +21,13 @@ const PERMISSIONS: ReadonlyMap<string, Readonly<{ queue: Permission; exchange: P
   ['50.20', { queue: 'write', exchange: 'read' }],
   ['50.40', { queue: 'configure', exchange: 'write' }],
   ['60.20', { queue: 'read', exchange: 'read' }],
+  ['60.70', { queue: 'read', exchange: 'read' }],
   ['60.40', { queue: 'write', exchange: 'write' }],
 ]);
+
+/** RabbitMQ closes the connection over a quorum queue (541) while its feature flag is off. */
+const ENABLE_FLAG =
+  'enable it with `rabbitmqctl enable_feature_flag quorum_queue`, or set QUEUE_TYPE to classic';
 
 /** What the broker said when it closed a channel; undefined for any other error. Looks at the causes of an error too. */
 export function refusalOf(error: unknown): BrokerRefusal | undefined {
@@ -40,7 +45,8 @@ export function refusalOf(error: unknown): BrokerRefusal | undefined {
 export function brokerReason(error: unknown): string {
   const refusal = refusalOf(error);
   if (refusal === undefined) return reasonOf(error);
-  const { text, permission } = refusal;
+  const { code, text, permission } = refusal;
+  if (code === 541 && text.includes('feature flag')) return `${text} (${ENABLE_FLAG})`;
   return permission === undefined ? text : `${text} (it lacks the ${permission} permission)`;
 }
 

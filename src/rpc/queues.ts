@@ -1,3 +1,4 @@
+import type { Options } from 'amqplib';
 import type { Logger } from '../lib/logger.js';
 import type { Destination } from './publish-channel.js';
 import type { BrokerConnection } from './broker-connection.js';
@@ -13,13 +14,41 @@ export function suspectsQueueOf(queue: string): string {
   return `${queue}_suspects`;
 }
 
+/** The name of the stream for audit lines. */
+export function auditStreamOf(queue: string): string {
+  return `${queue}.audit`;
+}
+
 /** The names of all queues that the service declares for a queue. */
 export function queuesOf(queue: string): string[] {
   return [queue, suspectsQueueOf(queue), errorQueueOf(queue)];
 }
 
+/** What queues are like that the service makes; those that exist are used as they are. */
+export interface NewQueues {
+  /** `classic`: the type that the broker gives a queue when it is told none. */
+  type: 'classic' | 'quorum';
+  /** The highest priority of a classic queue; undefined: it gives messages in their order. */
+  maxPriority?: number | undefined;
+}
+
+const CLASSIC: NewQueues = { type: 'classic' };
+/**
+ * How often a message may come back to a quorum queue: as RabbitMQ 4's default. Deliveries after which a request has only waited count
+ * too, so what exceeds it in the request queue becomes a suspect, and runs.
+ */
+const MAX_RETURNS_OF_REQUESTS = 20;
+/**
+ * The same for the queue of suspects. As the service itself gives up after this many lost workers; and RabbitMQ 4.3 goes on from the count
+ * of the request queue.
+ */
+const MAX_RETURNS_OF_SUSPECTS = 100;
+/** Nothing consumes the error queue, but RabbitMQ 4 would drop what people have looked at there 20 times. */
+const MAX_RETURNS_OF_ERRORS = 2 ** 31 - 1;
+
 export interface QueueOptions {
   queue: string;
+  makes?: NewQueues | undefined;
   /** Returns the bindings for a newly declared queue, for callers that publish to an exchange; by default none. */
   bindings?: (queue: string, on: BrokerConnection) => Promise<readonly Destination[]>;
   log: Logger;
@@ -31,23 +60,20 @@ export interface QueueOptions {
  */
 export async function ensureQueues(
   connection: BrokerConnection,
-  { queue, bindings = async () => [], log }: QueueOptions,
+  { queue, makes = CLASSIC, bindings = async () => [], log }: QueueOptions,
   step: SetUpStep,
 ): Promise<void> {
   const has = async (name: string) =>
     step(`look for the queue ${name}`, async () => hasQueue(connection, name));
-  const suspects = suspectsQueueOf(queue);
-  for (const name of [errorQueueOf(queue), suspects])
-    if (!(await has(name)))
-      await step(`declare the queue ${name}`, async () => declarePlainQueue(connection, name));
+  const declare = async (name: string) =>
+    step(`declare the queue ${name}`, async () => declareQueue(connection, name, { queue, makes }));
+  // In this order: what the broker takes out of one of them has its place then.
+  for (const name of [errorQueueOf(queue), suspectsQueueOf(queue)])
+    if (!(await has(name))) await declare(name);
   if (await has(queue)) return;
   // Before the declaration: if this failed after it, the queue would never be bound.
   const destinations = await bindings(queue, connection);
-  // What the broker itself dead-letters is answered too: it may have expired, or come back more often than its limit.
-  const options = { durable: true, deadLetterExchange: '', deadLetterRoutingKey: suspects };
-  await step(`declare the queue ${queue}`, async () =>
-    connection.probe(async (channel) => channel.assertQueue(queue, options)),
-  );
+  await declare(queue);
   for (const { exchange, routingKey } of destinations) {
     try {
       await step(`look for the exchange ${exchange}`, async () => requireExchange(connection, exchange));
@@ -65,9 +91,35 @@ export async function ensureQueues(
   }
 }
 
-/** Declares an error queue, or a queue of suspects; it must not exist. */
-export async function declarePlainQueue(connection: BrokerConnection, name: string): Promise<void> {
-  await connection.probe(async (channel) => channel.assertQueue(name, { durable: true }));
+/** Declares one of `queuesOf(queue)`; it must not exist. */
+export async function declareQueue(
+  connection: BrokerConnection,
+  name: string,
+  { queue, makes = CLASSIC }: Pick<QueueOptions, 'queue' | 'makes'>,
+): Promise<void> {
+  const options = { durable: true, ...optionsOf(name, queue, makes) };
+  await connection.probe(async (channel) => channel.assertQueue(name, options));
+}
+
+function optionsOf(name: string, queue: string, { type, maxPriority }: NewQueues): Options.AssertQueue {
+  const suspects = suspectsQueueOf(queue);
+  if (name !== queue && name !== suspects)
+    return type === 'quorum' ? { arguments: quorum(MAX_RETURNS_OF_ERRORS) } : {};
+  // What the broker takes out of the request queue is answered too: it may have expired, or come back more often than its limit.
+  // What it takes out of the queue of suspects has come back so often that it may be what ends workers: nobody takes it again.
+  const deadLetters = {
+    deadLetterExchange: '',
+    deadLetterRoutingKey: name === queue ? suspects : errorQueueOf(queue),
+  };
+  if (type === 'classic') return { ...deadLetters, maxPriority };
+  // At least once: a message leaves the queue only when the other one has it. RabbitMQ does that only with this overflow.
+  const limit = name === queue ? MAX_RETURNS_OF_REQUESTS : MAX_RETURNS_OF_SUSPECTS;
+  const kept = { 'x-dead-letter-strategy': 'at-least-once', 'x-overflow': 'reject-publish' };
+  return { ...deadLetters, arguments: { ...quorum(limit), ...kept } };
+}
+
+function quorum(deliveryLimit: number): Record<string, unknown> {
+  return { 'x-queue-type': 'quorum', 'x-delivery-limit': deliveryLimit };
 }
 
 /** Whether the queue exists; this needs no permission. */

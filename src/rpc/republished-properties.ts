@@ -6,11 +6,13 @@ const SHORT_STRING_BYTES = 255;
 /** amqplib's buffer for the properties of a message has 64 KiB. */
 const HEADER_BYTES = 48 * 1024;
 const TIMEOUT = 'timeout-ms';
+/** Quorum queues count there how often a message came back to them: a copy did not yet. */
+const COUNTS = ['x-delivery-count', 'x-acquired-count'];
 
 /**
  * The properties that a message keeps when it is republished: all that amqplib can encode. Without `user_id`, which the
- * broker accepts only from that user, and without the headers CC and BCC, which would make RabbitMQ send copies to
- * other queues again.
+ * broker accepts only from that user, without the counts of a quorum queue, and without the headers CC and BCC, which would make
+ * RabbitMQ send copies to other queues again.
  */
 export function republishedProperties(properties: MessageProperties): Options.Publish {
   const {
@@ -40,7 +42,7 @@ function headersToKeep(headers: Record<string, unknown>): Record<string, unknown
     ([a], [b]) => Number(b === TIMEOUT) - Number(a === TIMEOUT),
   );
   const kept = inOrder.filter(([name, value]) => {
-    if (/^b?cc$/i.test(name) || !isShortString(name)) return false;
+    if (/^b?cc$/i.test(name) || COUNTS.includes(name) || !isShortString(name)) return false;
     if (!canBeWritten(value)) return false;
     bytes += Buffer.byteLength(name) + (typeof value === 'string' ? Buffer.byteLength(value) : 8) + 8;
     return bytes <= HEADER_BYTES;

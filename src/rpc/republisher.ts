@@ -8,12 +8,14 @@ import { untilAborted } from '../lib/until-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
 import type { Delivery } from './consumer.js';
 import type { PublishConfirmed } from './publisher.js';
-import { declarePlainQueue, errorQueueOf, suspectsQueueOf } from './queues.js';
+import { declareQueue, errorQueueOf, type NewQueues, suspectsQueueOf } from './queues.js';
 import { republishedProperties } from './republished-properties.js';
 import { deadLetterProperties, requeuedProperties, type Suspect, suspectProperties } from './suspect.js';
 
 export interface RepublisherOptions {
   queue: string;
+  /** What its queues are like when they must be made again. */
+  makes?: NewQueues | undefined;
   publish: PublishConfirmed;
   /** Aborted when the service stops: waiting messages stay unacknowledged. */
   stopped: AbortSignal;
@@ -85,11 +87,14 @@ export class Republisher {
 
   /**
    * @param reason for people, in the header `x-reason`
+   * @param mayHaveBegun whether a worker may have begun it
    * @returns false when the broker delivers the message again instead
    */
-  async deadLetter(delivery: Delivery, reason: string): Promise<boolean> {
+  async deadLetter(delivery: Delivery, reason: string, mayHaveBegun = false): Promise<boolean> {
     const { clock } = this.#options;
-    return this.#republish(delivery, this.#deadLetters, () => deadLetterProperties(delivery, clock, reason));
+    return this.#republish(delivery, this.#deadLetters, () =>
+      deadLetterProperties(delivery, clock, reason, mayHaveBegun),
+    );
   }
 
   /**
@@ -122,7 +127,7 @@ export class Republisher {
 
   /** Somebody has deleted it. A new connection would declare it too, but cost every other request its own. */
   async #declare(target: Target, connection: BrokerConnection): Promise<void> {
-    target.declaring ??= declarePlainQueue(connection, target.name)
+    target.declaring ??= declareQueue(connection, target.name, this.#options)
       .catch((error: unknown) => connection.lose(error))
       .finally(() => (target.declaring = undefined));
     return target.declaring;

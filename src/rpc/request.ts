@@ -2,6 +2,7 @@ import { hash, randomUUID } from 'node:crypto';
 import type { Caller } from '../api/caller.js';
 import type { Call } from '../core/call.js';
 import { callerTimeout } from '../core/caller-timeout.js';
+import { isRequestId, REQUEST_ID } from '../core/request-id.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { traceHeadersIn, tracePointOf } from '../lib/trace-context.js';
@@ -12,10 +13,11 @@ import { type Envelope, InvalidMessage, readEnvelope } from './envelope.js';
 import { queuesOf } from './queues.js';
 import type { ReplyChannel, ReplyContext } from './reply-channel.js';
 import { callerOf } from './sender.js';
-import { timeLeft } from './suspect.js';
+import { replaysOf, timeLeft } from './suspect.js';
 
 /** A decoded and valid request message. */
 export interface Request extends ReplyContext {
+  /** As the log shows it. */
   id: string;
   /** When it was delivered, in the clock's milliseconds. */
   arrivedAt: number;
@@ -56,7 +58,7 @@ export class RequestReader {
    * The codec of a message that may be decoded as far as its size and properties tell.
    * @throws InvalidMessage, DecodeError
    */
-  codecOf({ content, properties }: Delivery): Codec {
+  codecOf({ content, properties }: Pick<Delivery, 'content' | 'properties'>): Codec {
     const { codecs, maxMessageBytes } = this.#options;
     const limit = `MAX_MESSAGE_BYTES is ${maxMessageBytes}`;
     if (content.length > maxMessageBytes)
@@ -79,7 +81,10 @@ export class RequestReader {
     if (!delivery.isReadable) throw new InvalidMessage('its headers cannot be read', envelope);
     // Some client libraries send an empty id when they are given none.
     const name = envelope.recordId ?? (properties.messageId === '' ? undefined : properties.messageId);
-    const id = String(name ?? randomUUID()).slice(0, 128);
+    const given: unknown = headers[REQUEST_ID];
+    // A name for the log alone: what is done once only, is known by its message id.
+    const named = envelope.recordId === undefined && isRequestId(given) ? given : name;
+    const id = String(named ?? randomUUID()).slice(0, 128);
     const timeoutMs = headers['timeout-ms'];
     const limitMs = callerTimeout(timeoutMs) ?? 0;
     const leftMs = delivery.mayHaveBegun
@@ -197,7 +202,7 @@ export function callOf(
     vouchedFor,
   }: { mayHaveBegun: boolean; mustRunAlone: boolean; waitedMs: number; vouchedFor: Caller | undefined },
 ): Call {
-  const { headers = {} } = delivery.properties;
+  const { headers = {}, priority } = delivery.properties;
   const { sender } = delivery;
   // Who is named by the broker or the gateway is named more exactly than by a reply channel.
   const caller = sender.verifiedBy === undefined && vouchedFor !== undefined ? vouchedFor : callerOf(sender);
@@ -208,12 +213,14 @@ export function callOf(
     target: envelope.etcdToken,
     parameters: envelope.parameters,
     timeoutMs,
+    priority: typeof priority === 'number' ? priority : undefined,
     waitedMs,
     malformed: envelope.problem,
     caller,
     door: sender.door ?? (envelope.recordId === undefined ? 'amqp' : 'manager'),
     encoding: codec.name,
     attempt: delivery.attempt,
+    replays: replaysOf(headers),
     context: traceHeadersIn(headers),
     // Set later, but a property from the start: an object that gets one later costs more.
     traceId: undefined,

@@ -18,6 +18,7 @@ import { memoryOf, memoryToDecode } from '../lib/decoded-memory.js';
 import { InvalidMessage, NO_ENVELOPE } from './envelope.js';
 import { MemoryBudget, type Share } from './memory-budget.js';
 import type { PublishConfirmed } from './publisher.js';
+import type { NewQueues } from './queues.js';
 import { RedeliveryMemory, type RunningRequest } from './redelivery-memory.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 import { hasRows, ReplyEncoder } from './reply-encoder.js';
@@ -28,6 +29,8 @@ import { Republisher } from './republisher.js';
 
 export interface RpcHandlerOptions {
   queue: string;
+  /** What its queues are like when they must be made again. */
+  makes?: NewQueues | undefined;
   codecs: Codecs;
   runner: Pick<Runner, 'run' | 'pause' | 'resume'>;
   events: CallEventBus;
@@ -112,6 +115,8 @@ const REMEMBERED_SHARE = 0.25;
 const MAX_LOST_WORKERS = 100;
 /** A message that came back to a quorum queue this often is published anew, which the broker counts from 0. */
 const MAX_RETURNS = 2;
+/** Within how many milliseconds such a message is read, at random: a multiple of the time that it takes to publish others again. */
+const READ_WITHIN_MS = 250;
 const NO_BODY = Buffer.alloc(0);
 /** The outcome when the caller waits for no reply. */
 const DROPPED: Promise<SendOutcome> = Promise.resolve('dropped');
@@ -141,7 +146,7 @@ export class RpcHandler {
   readonly #turns = new OwnTurns();
 
   constructor(options: RpcHandlerOptions) {
-    const { queue, publish, runner, clock, logFor, maxReplyBytes, memoryBudgetBytes: limit } = options;
+    const { queue, makes, publish, runner, clock, logFor, maxReplyBytes, memoryBudgetBytes: limit } = options;
     this.#options = options;
     this.#reader = new RequestReader(options);
     // Node warns of a leak at the eleventh listener, but any number of messages may wait.
@@ -153,6 +158,7 @@ export class RpcHandler {
     this.#encoder = new ReplyEncoder(maxReplyBytes);
     this.#republisher = new Republisher({
       queue,
+      makes,
       publish,
       stopped: this.#stopped.signal,
       clock,
@@ -255,6 +261,7 @@ export class RpcHandler {
   /** @returns undefined when the message may have to wait until it is read */
   #readNow(delivery: Delivery, memory: Share, arrivedAt: number): Request | undefined {
     const { content } = delivery;
+    if (keepsReturning(delivery)) return undefined;
     const codec = this.#reader.codecOf(delivery);
     if (isLarge(codec, content) || !this.#budget.tryGrow(memory, memoryToDecode(codec.plainSize(content))))
       return undefined;
@@ -263,6 +270,7 @@ export class RpcHandler {
 
   /** Waits until there is memory to decode the message. @returns undefined when it was requeued instead */
   async #read(delivery: Delivery, memory: Share, arrivedAt: number): Promise<Request | undefined> {
+    if (keepsReturning(delivery) && !(await this.#waitAtRandom(delivery))) return undefined;
     const codec = this.#reader.codecOf(delivery);
     if (await this.#mayDecode(delivery, codec, memory))
       return this.#decoded(delivery, codec, memory, arrivedAt);
@@ -326,6 +334,17 @@ export class RpcHandler {
     return this.#republisher.requeue(delivery, arrivedAt);
   }
 
+  /**
+   * Waits before a message is read that may be what ends workers. At random: those that came back with it, and are read before it, are
+   * published again meanwhile, and so its end is not theirs each time.
+   * @returns false when the broker delivers the message again instead
+   */
+  async #waitAtRandom({ connection }: Delivery): Promise<boolean> {
+    const ms = Math.random() * READ_WITHIN_MS;
+    await this.#options.clock.sleep(ms, { signal: connection.lost }).catch(() => {});
+    return !connection.lost.aborted;
+  }
+
   /** Waits until there is memory to decode the message. @returns false when it must be requeued instead */
   async #mayDecode({ content, connection }: Delivery, codec: Codec, memory: Share): Promise<boolean> {
     const needed = memoryToDecode(codec.plainSize(content));
@@ -373,8 +392,7 @@ export class RpcHandler {
       return this.#answered(request, workerLost(MAX_LOST_WORKERS));
     }
     // A quorum queue with a delivery limit counts also the deliveries after which a request has not begun.
-    if (delivery.redelivered && delivery.returns >= MAX_RETURNS)
-      return { passedOn: 'released', mustRunAlone: alone };
+    if (keepsReturning(delivery)) return { passedOn: 'released', mustRunAlone: alone };
     return this.#run(request, { mayHaveBegun, mustRunAlone: alone });
   }
 
@@ -576,7 +594,7 @@ export class RpcHandler {
 
   async #deadLetter(delivery: Delivery, reason: string, kind: DeadLetterKind): Promise<void> {
     const { events, clock } = this.#options;
-    const done = await this.#republisher.deadLetter(delivery, reason);
+    const done = await this.#republisher.deadLetter(delivery, reason, kind !== 'invalid');
     if (done) events.emit('deadLettered', { reason, kind, at: clock.now() });
   }
 }
@@ -586,6 +604,11 @@ function withTraceId(reply: Reply, call: Call | undefined): Reply {
   if (reply.status === 'completed' || call === undefined) return reply;
   const traceId = traceIdOf(call);
   return traceId === undefined ? reply : { status: 'error', body: { ...reply.body, trace_id: traceId } };
+}
+
+/** Whether it came back to a quorum queue so often that its count must begin anew, or it would exceed the delivery limit. */
+function keepsReturning(delivery: Delivery): boolean {
+  return delivery.redelivered && delivery.returns >= MAX_RETURNS;
 }
 
 function mustRunAlone({ suspect }: Delivery): boolean {

@@ -54,6 +54,12 @@ export function callerOf({ name, verifiedBy }: Sender): Caller {
   return name === undefined || verifiedBy === undefined ? ANONYMOUS : { name, verifiedBy };
 }
 
+/** The sender of a message that hands a caller on. */
+export function senderOf({ caller, door }: Pick<Call, 'caller' | 'door'>): Sender {
+  const { name, verifiedBy } = caller;
+  return { name: verifiedBy === undefined ? undefined : name, verifiedBy, door };
+}
+
 /**
  * What hands the sender of a message on, when it is published again, or in another's name.
  * @param ownUser undefined: it is not known, so that nobody can be made to believe it

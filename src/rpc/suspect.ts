@@ -15,8 +15,25 @@ const [DEADLINE, LOST_WORKERS] = ['x-deadline', 'x-lost-workers'];
 /** Besides, when a process has ended that it shared with others. */
 const ALONE = 'x-alone';
 
+/** The header of a message that an operator has published again from the error queue: how often. */
+export const REPLAYED = 'x-replayed';
+
 /** Those of one in the error queue. */
-const [REASON, DEAD_LETTERED_AT, ENDS_AT] = ['x-reason', 'x-dead-lettered-at', 'x-ends-at'];
+export const [REASON, DEAD_LETTERED_AT, ENDS_AT] = ['x-reason', 'x-dead-lettered-at', 'x-ends-at'];
+/** Besides, when it does not say itself that it never began. */
+export const MAY_HAVE_BEGUN = 'x-may-have-begun';
+
+/** The headers by which workers tell one another of a message. They say nothing any more when it begins anew. */
+export const OF_WORKERS: readonly string[] = [
+  REQUEUED,
+  DEADLINE,
+  LOST_WORKERS,
+  ALONE,
+  REASON,
+  DEAD_LETTERED_AT,
+  ENDS_AT,
+  MAY_HAVE_BEGUN,
+];
 
 /** What a message from the queue of suspects says besides the request. */
 export interface Suspect {
@@ -36,9 +53,22 @@ export function readSuspect({ headers = {} }: { headers?: Record<string, unknown
   };
 }
 
-/** Whether a worker has published it again because it had not begun it. */
+/**
+ * Whether a worker has published it again because it had not begun it, or an operator has from the error queue. Both publish it before
+ * they acknowledge the first one, so there may be two of it.
+ */
 export function isRequeued({ headers = {} }: { headers?: Record<string, unknown> }): boolean {
-  return REQUEUED in headers;
+  return REQUEUED in headers || REPLAYED in headers;
+}
+
+/** How often an operator has published it again from the error queue, as it says; undefined: never. */
+export function replaysOf({ [REPLAYED]: replays }: Record<string, unknown>): number | undefined {
+  return isCount(replays) ? replays : undefined;
+}
+
+/** Whether a worker set a message apart, as another one that was lost may have begun it. */
+export function wasSuspect({ headers = {} }: { headers?: Record<string, unknown> }): boolean {
+  return DEADLINE in headers;
 }
 
 /** Whether a worker has published it again, as it says. */
@@ -69,14 +99,21 @@ export function suspectProperties(
 /**
  * The properties that a message gets when it is dead-lettered: why, for people, when, and when its caller stops waiting, both in
  * milliseconds since the epoch.
+ * @param mayHaveBegun whether a worker may have begun it
  */
-export function deadLetterProperties(delivery: Delivery, clock: Clock, reason: string): Options.Publish {
+export function deadLetterProperties(
+  delivery: Delivery,
+  clock: Clock,
+  reason: string,
+  mayHaveBegun = false,
+): Options.Publish {
   const now = clock.wallTime();
   const left = timeLeft(delivery, clock);
   return withSender(delivery, {
     [REASON]: reason,
     [DEAD_LETTERED_AT]: now,
     [ENDS_AT]: now + left,
+    ...(mayHaveBegun && { [MAY_HAVE_BEGUN]: true }),
   });
 }
 

@@ -1,5 +1,5 @@
 import { FakeAmqplib, type FakeAmqplibConnection } from '@onify/fake-amqplib';
-import type { ConfirmChannel } from 'amqplib';
+import type { Channel, ConfirmChannel } from 'amqplib';
 import { joined } from '../rpc/body-in-pieces.js';
 import type { Connect } from '../rpc/open-connection.js';
 
@@ -8,7 +8,8 @@ const URL_OF_BROKER = 'amqp://embedded.invalid/';
 /**
  * A broker inside this process, for the sandbox and for tests; nothing is stored. fake-amqplib differs from RabbitMQ in
  * two ways that are fixed here: its broker disappears with the last connection, and publishing to a missing queue closes
- * the channel, while RabbitMQ returns the message.
+ * the channel, while RabbitMQ returns the message, or drops it. It has no users: it believes the user in a URL, and a message's
+ * `user_id`, since only this process can connect.
  */
 export class EmbeddedBroker {
   readonly #broker = FakeAmqplib('3.10');
@@ -23,6 +24,8 @@ export class EmbeddedBroker {
     const createConfirmChannel = connection.createConfirmChannel.bind(connection);
     connection.createConfirmChannel = async () =>
       returningUnroutable(await createConfirmChannel(), connection);
+    const createChannel = connection.createChannel.bind(connection);
+    connection.createChannel = async () => returningUnroutable(await createChannel(), connection);
     this.#connections.add(connection);
     connection.once('close', () => this.#connections.delete(connection));
     return connection;
@@ -34,20 +37,22 @@ export class EmbeddedBroker {
   }
 }
 
-function returningUnroutable(
-  channel: ConfirmChannel,
+function returningUnroutable<C extends Channel | ConfirmChannel>(
+  channel: C,
   { _broker: broker }: FakeAmqplibConnection,
-): ConfirmChannel {
-  const publish = channel.publish.bind(channel);
-  channel.publish = (exchange, routingKey, content, options, callback) => {
+): C {
+  const publish: ConfirmChannel['publish'] = channel.publish.bind(channel);
+  const returning: ConfirmChannel['publish'] = (exchange, routingKey, content, options, callback) => {
     if (exchange !== '' || broker.getQueue(routingKey) !== undefined) {
       return publish(exchange, routingKey, joined(content), options, callback);
     }
     queueMicrotask(() => {
-      channel.emit('return', { fields: { exchange, routingKey }, properties: { ...options }, content });
+      if (options?.mandatory)
+        channel.emit('return', { fields: { exchange, routingKey }, properties: { ...options }, content });
       callback?.(null, {});
     });
     return true;
   };
+  channel.publish = returning;
   return channel;
 }

@@ -1,4 +1,4 @@
-import { type ConfigurationSource, givenSettings, secretFileOf } from './given-settings.js';
+import { type ConfigurationSource, filesOf, givenSettings } from './given-settings.js';
 import { maskedIfUrl, maskedUrl } from '../lib/masked-url.js';
 import type { Setting } from './setting.js';
 import { ALL_SETTINGS } from './settings.js';
@@ -19,11 +19,11 @@ export function describeSettings(source: ConfigurationSource): ShownSetting[] {
   const { env } = source;
   const { values, environment, inFile } = givenSettings(source, []);
   return ALL_SETTINGS.map((setting) => {
-    const { name, about, secret, default: constant, defaultIn } = setting;
+    const { name, about, default: constant, defaultIn } = setting;
     const given = values[name];
     const whenUnset = optionalText(defaultIn(environment));
     // An empty variable counts as unset.
-    const fromEnvironment = Boolean(env[name]?.trim() || (secret && secretFileOf(source, name)));
+    const fromEnvironment = Boolean(env[name]?.trim() || filesOf(source, setting).length > 0);
     const from = fromEnvironment
       ? 'environment'
       : inFile.has(name)

@@ -58,6 +58,16 @@ export const httpUrls = () =>
     ),
   );
 
+/** An HTTP URL that may have a user and a password. */
+export const loginUrl = () =>
+  form(() =>
+    someText().test(
+      'login',
+      '${path} must be an http:// or https:// URL, such as http://user:password@host:15672; in a user name or password, percent-encode , / ? # % @ as %2C %2F %3F %23 %25 %40',
+      (value) => value === undefined || (ONE_LOGIN.test(value) && /^https?:$/.test(protocolOf(value))),
+    ),
+  );
+
 /** What the query of a broker's URL can set, with the least and the most that AMQP and the service can work with. */
 const TUNING = { heartbeat: [1, 3_600], channelMax: [4, 65_535], frameMax: [4_096, 131_072] } as const;
 
@@ -126,9 +136,27 @@ export const actionNames = () =>
     ),
   );
 
+/** Where audit lines go: a word, or the path of a file, which has a `/`, so that a mistyped word is no file. */
+export const auditTarget = () =>
+  form(() =>
+    string().matches(
+      /^(?:off|stderr|stream|.*\/.*[^/])$/,
+      '${path} must be off, stderr, stream, or the path of a file, such as /var/log/fleet-manager/audit.jsonl',
+    ),
+  );
+
 /** A port to listen on, or `off`. `problemsBetween` checks that the port is not too large. */
 export const portOrOff = () =>
   form(() => string().matches(/^(off|\d{1,5})$/, '${path} must be a port number, 0 for a free port, or off'));
+
+/** A port to listen on, `off`, or `gateway` for that of the HTTP gateway. `problemsBetween` checks that the port is not too large. */
+export const portOrGateway = () =>
+  form(() =>
+    string().matches(
+      /^(off|gateway|\d{1,5})$/,
+      '${path} must be a port number, 0 for a free port, gateway or off',
+    ),
+  );
 
 function hasAtMost(bytes: number): (value: string | undefined) => boolean {
   return (value) => value === undefined || Buffer.byteLength(value) <= bytes;
@@ -142,10 +170,10 @@ function protocolOf(url: string): string {
  * With one `@` at most, which ends the user name and password: with an `@`, `/`, `?` or `#` in the password, the rest of it
  * could be read as the host or the path, and be shown. A `%` that encodes nothing shows that nothing was encoded.
  */
-const ONE_LOGIN = /^amqps?:\/\/(?:(?:[^@/?#%]|%[0-9a-fA-F]{2})*@)?[^@/?#]+(?:[/?#][^@]*)?$/;
+const ONE_LOGIN = /^(?:amqp|http)s?:\/\/(?:(?:[^@/?#%]|%[0-9a-fA-F]{2})*@)?[^@/?#]+(?:[/?#][^@]*)?$/;
 
 function isAmqpUrl(url: string): boolean {
-  return ONE_LOGIN.test(url) && URL.canParse(url) && new URL(url).host !== '';
+  return ONE_LOGIN.test(url) && /^amqps?:$/.test(protocolOf(url)) && new URL(url).host !== '';
 }
 
 /** amqplib fails at each connection, and not at the start, when it cannot use one of these. */

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import type { Setting } from './setting.js';
 import { ALL_SETTINGS } from './settings.js';
@@ -7,6 +7,8 @@ import { maskedIfUrl } from '../lib/masked-url.js';
 import { printable } from '../lib/printable.js';
 
 const DEFAULT_ENVIRONMENT = 'development';
+/** How the names of credentials begin which systemd loads by `LoadCredential=fleet-manager:FOLDER`. */
+const CREDENTIAL_PREFIX = 'fleet-manager_';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -28,8 +30,9 @@ export interface GivenSettings {
 }
 
 /**
- * Collects the settings. Environment variables override the configuration file. A secret can come from its own file.
- * Spaces and line breaks around a value do not belong to it, and a value without anything else counts as unset.
+ * Collects the settings. Environment variables override the configuration file. A secret can come from its own file, and any
+ * setting from a credential of systemd. Spaces and line breaks around a value do not belong to it, and a value without
+ * anything else counts as unset.
  */
 export function givenSettings(source: ConfigurationSource, problems: string[]): GivenSettings {
   const { env } = source;
@@ -37,33 +40,67 @@ export function givenSettings(source: ConfigurationSource, problems: string[]): 
   const values: Record<string, unknown> = { ...fromFile };
   const unread = new Set(fromFile === undefined ? ALL_SETTINGS.map(({ name }) => name) : []);
   for (const setting of ALL_SETTINGS) {
-    const { name, secret } = setting;
+    const { name, isFile } = setting;
     const ofVariable = withoutSurroundings(env[name], setting);
     // Many tools pass an unset variable as an empty one.
     if (ofVariable) {
       values[name] = ofVariable;
       unread.delete(name);
     }
-    const file = secret ? secretFileOf(source, name) : undefined;
+    const [file, another] = filesOf(source, setting);
     if (file === undefined) continue;
-    if (ofVariable) {
-      problems.push(`${name} and ${name}_FILE are both set: set one of them`);
+    if (ofVariable || another !== undefined) {
+      const [one, other] = ofVariable ? [name, file.name] : [file.name, another?.name];
+      problems.push(`${one} and ${other} are both set: set one of them`);
       continue;
     }
-    // Instead of a path, it may be the secret itself.
-    const shown = isAbsolute(file) ? file : undefined;
-    const content = contentOf(`${name}_FILE`, file, problems, shown)?.toString('utf8');
+    if (isFile) {
+      values[name] = file.path;
+      unread.delete(name);
+      continue;
+    }
+    const content = contentOf(file.name, file.path, problems, file.shown)?.toString('utf8');
     values[name] = withoutSurroundings(content, setting);
     if (content === undefined) unread.add(name);
     else unread.delete(name);
   }
+  problems.push(...unknownCredentials(source));
   const environment = typeof values.NODE_ENV === 'string' ? values.NODE_ENV : DEFAULT_ENVIRONMENT;
   return { values, environment, inFile: new Set(Object.keys(fromFile ?? {})), unread };
 }
 
-/** The file that contains a secret, from the variable `NAME_FILE`; undefined: none is set. */
-export function secretFileOf({ env }: Pick<ConfigurationSource, 'env'>, name: string): string | undefined {
-  return env[`${name}_FILE`]?.trim() || undefined;
+/** A file with the value of a setting, or the one that a setting names. */
+interface SettingFile {
+  /** What says that it is used, for people. */
+  name: string;
+  path: string;
+  /** The path as a problem may show it; undefined: not at all. */
+  shown: string | undefined;
+}
+
+/** The files that are given for a setting; more than one is a problem. */
+export function filesOf(
+  { env }: Pick<ConfigurationSource, 'env'>,
+  { name, secret }: Pick<Setting, 'name' | 'secret'>,
+): SettingFile[] {
+  const files: SettingFile[] = [];
+  const path = secret ? env[`${name}_FILE`]?.trim() : undefined;
+  // Instead of a path, it may be the secret itself.
+  if (path) files.push({ name: `${name}_FILE`, path, shown: isAbsolute(path) ? path : undefined });
+  const credential = join(env.CREDENTIALS_DIRECTORY ?? '', `${CREDENTIAL_PREFIX}${name}`);
+  if (env.CREDENTIALS_DIRECTORY && existsSync(credential))
+    files.push({ name: `the credential ${CREDENTIAL_PREFIX}${name}`, path: credential, shown: credential });
+  return files;
+}
+
+/** Problems of credentials of systemd that are for this service, but for no setting of it. */
+function unknownCredentials({ env }: Pick<ConfigurationSource, 'env'>): string[] {
+  const { CREDENTIALS_DIRECTORY: folder } = env;
+  if (!folder || !existsSync(folder)) return [];
+  const known = new Set(ALL_SETTINGS.map(({ name }) => `${CREDENTIAL_PREFIX}${name}`));
+  return readdirSync(folder)
+    .filter((name) => name.startsWith(CREDENTIAL_PREFIX) && !known.has(name))
+    .map((name) => `there is no setting for the credential ${printable(name)}`);
 }
 
 /** A line of an env file may end in CRLF, and a file in a line break. */
@@ -105,13 +142,19 @@ function contentOfTextFile(path: string): Buffer {
     : content;
 }
 
+/** The path of the configuration file; undefined: there is none. */
+export function configurationFile({ env, directory }: ConfigurationSource): string | undefined {
+  const file = join(directory, 'config', `${env.NODE_ENV?.trim() || DEFAULT_ENVIRONMENT}.json`);
+  return existsSync(file) ? file : undefined;
+}
+
 /** Undefined when the file cannot be read; then a problem is added. */
 function settingsOfFile(
-  { env, directory }: ConfigurationSource,
+  source: ConfigurationSource,
   problems: string[],
 ): Record<string, unknown> | undefined {
-  const file = join(directory, 'config', `${env.NODE_ENV?.trim() || DEFAULT_ENVIRONMENT}.json`);
-  if (!existsSync(file)) return {};
+  const file = configurationFile(source);
+  if (file === undefined) return {};
   try {
     const content: unknown = JSON.parse(contentOfTextFile(file).toString('utf8'));
     if (typeof content !== 'object' || content === null || Array.isArray(content))

@@ -19,6 +19,7 @@ const REAL_CLUSTER_SETTINGS = [
   'CLUSTERS_FILE',
   'ALLOWED_HOSTS',
   'CLAIMS_ETCD_URL',
+  'AMQP_MANAGEMENT_URL',
 ] as const satisfies SettingName[];
 
 const TLS_SETTINGS = ['AMQP_CA_FILE', 'AMQP_CERT_FILE', 'AMQP_KEY_FILE'] as const satisfies SettingName[];
@@ -44,9 +45,12 @@ export function problemsBetween(settings: CheckedSettings): string[] {
     ...problemsOfInstallation(settings),
     ...problemsOfCertificates(settings),
     ...problemsOfClaims(settings),
+    ...problemsOfQueues(settings),
+    ...problemsOfAudit(settings),
     ...(isListening(settings) && Number(settings.values.get('HTTP_PORT')) > 65_535
       ? ['HTTP_PORT must be at most 65535']
       : []),
+    ...(Number(settings.values.get('METRICS_PORT')) > 65_535 ? ['METRICS_PORT must be at most 65535'] : []),
   ];
 }
 
@@ -56,6 +60,7 @@ export function problemsOfServing(settings: CheckedSettings): string[] {
     ...problemsOfSandbox(settings),
     ...problemsOfBrokers(settings),
     ...problemsOfGateway(settings),
+    ...problemsOfMetrics(settings),
     ...problemsOfMemory(settings),
   ];
 }
@@ -107,6 +112,27 @@ function problemsOfClaims({ values, invalid }: CheckedSettings): string[] {
   return problems;
 }
 
+function problemsOfQueues({ values }: CheckedSettings): string[] {
+  if (values.get('QUEUE_TYPE') !== 'quorum' || values.get('QUEUE_MAX_PRIORITY') === undefined) return [];
+  return [
+    'QUEUE_MAX_PRIORITY is set, but QUEUE_TYPE is quorum, and only classic queues can have it: unset one of them',
+  ];
+}
+
+function problemsOfAudit({ values, invalid }: CheckedSettings): string[] {
+  const target = values.get('AUDIT');
+  const problems: string[] = [];
+  const isOn = (name: SettingName) => values.get(name) === 'true';
+  const others = (['AUDIT_REQUIRED', 'AUDIT_READS'] as const).filter(isOn);
+  if (target === 'off' && others.length > 0 && !invalid.has('AUDIT'))
+    problems.push(`${others.join(', ')} set, but AUDIT is off: set it too, or unset the others`);
+  if (target === 'stderr' && isOn('AUDIT_REQUIRED'))
+    problems.push(
+      'AUDIT_REQUIRED is true, but AUDIT is stderr, and nothing says whether somebody keeps what is written there: set AUDIT to a file or to stream, or unset AUDIT_REQUIRED',
+    );
+  return problems;
+}
+
 /** Without a broker the service is a sandbox. It must not become one by mistake. */
 function problemsOfSandbox({ values, invalid }: CheckedSettings): string[] {
   const isGiven = (name: SettingName) => values.get(name) !== undefined || invalid.has(name);
@@ -119,6 +145,10 @@ function problemsOfSandbox({ values, invalid }: CheckedSettings): string[] {
   if (values.get('HTTP_PORT') === 'off')
     return [
       'HTTP_PORT is off and AMQP_URL is not set, so nothing could call the service: set AMQP_URL, to serve real clusters; or HTTP_PORT, to call the sandbox',
+    ];
+  if (values.get('AUDIT') === 'stream')
+    return [
+      'AUDIT is stream, but the broker of a sandbox has no streams: set AMQP_URL too, to serve real clusters; or AUDIT to a file',
     ];
   const defaults = new Map(ALL_SETTINGS.map((each) => [each.name, each.default]));
   const ignored = REAL_CLUSTER_SETTINGS.filter((name) => values.get(name) !== defaults.get(name));
@@ -141,10 +171,28 @@ function problemsOfBrokers({ values }: CheckedSettings): string[] {
 function problemsOfGateway(settings: CheckedSettings): string[] {
   const { values, invalid } = settings;
   const host = String(values.get('HTTP_HOST'));
-  const isOpen = values.get('HTTP_TOKEN') === undefined && !invalid.has('HTTP_TOKEN');
+  const isOpen = (['HTTP_TOKEN', 'HTTP_TOKENS_FILE'] as const).every(
+    (name) => values.get(name) === undefined && !invalid.has(name),
+  );
   if (!isListening(settings) || isLoopback(host) || !isOpen) return [];
   return [
-    `HTTP_HOST is ${maskedIfUrl(host)}, which other machines can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
+    `HTTP_HOST is ${maskedIfUrl(host)}, which other machines can reach: set HTTP_TOKEN or HTTP_TOKENS_FILE, or leave HTTP_HOST at 127.0.0.1`,
+  ];
+}
+
+function problemsOfMetrics(settings: CheckedSettings): string[] {
+  const { values, invalid } = settings;
+  const port = values.get('METRICS_PORT');
+  if (port === 'off') return [];
+  if (port === 'gateway')
+    return isListening(settings)
+      ? []
+      : ['METRICS_PORT is gateway, but HTTP_PORT is off: set a port for the metrics, or for the gateway'];
+  const host = String(values.get('METRICS_HOST'));
+  const isOpen = values.get('METRICS_TOKEN') === undefined && !invalid.has('METRICS_TOKEN');
+  if (isLoopback(host) || !isOpen) return [];
+  return [
+    `METRICS_HOST is ${maskedIfUrl(host)}, which other machines can reach: set METRICS_TOKEN, or leave METRICS_HOST at 127.0.0.1`,
   ];
 }
 

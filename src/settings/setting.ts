@@ -30,6 +30,8 @@ export interface Setting<
   readonly about: string;
   /** Whether its value must not be shown. It can then also come from a file that `NAME_FILE` names. */
   readonly secret: boolean;
+  /** Whether it names a file, whose content is its value in the configuration. */
+  readonly isFile: boolean;
   /** Whether spaces around its value belong to it. Only a line break at its end does not. */
   readonly verbatim: boolean;
   /** What separates the items of a list; undefined: it is not a list. */
@@ -162,6 +164,7 @@ export function fileSetting<Name extends string, Value>(
   const { as } = options;
   return leaf(name, form, {
     ...options,
+    isFile: true,
     convert: (path, { contentOf }) => {
       const content = path === undefined ? undefined : contentOf(name, path);
       return content === undefined || as === undefined ? content : as(content);
@@ -180,10 +183,11 @@ function leaf<Name extends string, Given extends GivenValue, Value>(
   options: About &
     LeafDefaults<Given> & {
       separator?: string;
+      isFile?: boolean;
       convert: (given: Given | undefined, context: ReadingContext) => Value;
     },
 ): Setting<Name, Given | undefined, Value> {
-  const { about, secret = false, verbatim = false, separator, convert } = options;
+  const { about, secret = false, isFile = false, verbatim = false, separator, convert } = options;
   const { default: constant, defaultIn = () => constant } = options;
   const named = form.label(name);
   return {
@@ -191,6 +195,7 @@ function leaf<Name extends string, Given extends GivenValue, Value>(
     name,
     about,
     secret,
+    isFile,
     verbatim,
     separator,
     default: constant,

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import {
   actionNames,
   amqpUrls,
+  auditTarget,
   choice,
   count,
   flag,
@@ -10,6 +11,8 @@ import {
   hosts,
   httpUrl,
   httpUrls,
+  loginUrl,
+  portOrGateway,
   portOrOff,
   queueName,
   text,
@@ -59,6 +62,11 @@ export const SETTINGS = {
       }),
       key: fileSetting('AMQP_KEY_FILE', text(), { about: 'Private key (PEM) of the client certificate.' }),
     },
+  }),
+  amqpManagementUrl: setting('AMQP_MANAGEMENT_URL', loginUrl(), {
+    secret: true,
+    about:
+      "The URL of RabbitMQ's management plugin, only for `doctor`, which then tells who shares the service's user. Without a user in it, the login is that of the broker.",
   }),
   /** The OpenAperture installation that the service is a module of; undefined: none. */
   openaperture: optional({
@@ -110,6 +118,15 @@ export const SETTINGS = {
       default: 'fleet_manager',
       about: 'The queue to take requests from.',
     }),
+    queueType: setting('QUEUE_TYPE', choice('classic', 'quorum'), {
+      default: 'classic',
+      about:
+        'The type of queues that the service makes: `quorum` for queues that several nodes of a broker keep. Existing queues are used as they are.',
+    }),
+    queueMaxPriority: setting('QUEUE_MAX_PRIORITY', count(1, 255), {
+      about:
+        'The highest priority of classic queues that the service makes; 10 or less costs the broker little. Unset: they have no priorities.',
+    }),
     prefetch: setting('PREFETCH', count(4, 10_000), {
       default: 200,
       about:
@@ -151,7 +168,7 @@ export const SETTINGS = {
     file: fileSetting('CLUSTERS_FILE', text(), {
       as: (content) => content.toString('utf8'),
       about:
-        'A JSON file that lists clusters to use without discovery: `{"name": ["http://10.0.0.1:49153"]}`.',
+        'A JSON file of clusters: those to use without discovery, `{"name": ["http://10.0.0.1:49153"]}`, and names for others, `{"name": {"etcd_token": "..."}}`.',
     }),
     allowedHosts: listSetting('ALLOWED_HOSTS', hosts(), {
       separator: ',',
@@ -226,11 +243,17 @@ export const SETTINGS = {
       about: 'The only actions to serve, separated by commas. Unset: all.',
     }),
   },
+  /** The path of the policy file, which is read again when it changes. Undefined: every caller may do everything. */
+  policyFile: setting('POLICY_FILE', text(), {
+    about:
+      'A YAML or JSON file that says which callers may do what; it is read again when it changes. Unset: every caller may do everything.',
+  }),
   /** Undefined: no HTTP gateway. */
   http: optional({
     host: setting('HTTP_HOST', host(), {
       default: '127.0.0.1',
-      about: 'The address on which the HTTP gateway listens. Any address but loopback requires `HTTP_TOKEN`.',
+      about:
+        'The address on which the HTTP gateway listens. Any address but loopback requires `HTTP_TOKEN` or `HTTP_TOKENS_FILE`.',
     }),
     port: required(
       setting('HTTP_PORT', portOrOff(), {
@@ -242,6 +265,59 @@ export const SETTINGS = {
     token: setting('HTTP_TOKEN', token(16), {
       secret: true,
       about: 'The token that callers of the gateway must send as `Authorization: Bearer`.',
+    }),
+    /** Its path: it is read again when it changes. */
+    tokensFile: setting('HTTP_TOKENS_FILE', text(), {
+      about:
+        'A JSON file with a token for each caller of the gateway: `[{"name": "ci", "sha256": "..."}]`. It is read again when it changes.',
+    }),
+  }),
+  /** Undefined: no metrics. */
+  metrics: optional({
+    port: required(
+      setting('METRICS_PORT', portOrGateway(), {
+        default: 'off',
+        as: (port) => (port === 'off' ? undefined : port === 'gateway' ? port : Number(port)),
+        about:
+          'The port of `GET /metrics` for Prometheus; `0` chooses a free port, `gateway` uses the port of the HTTP gateway, `off` counts nothing.',
+      }),
+    ),
+    host: setting('METRICS_HOST', host(), {
+      default: '127.0.0.1',
+      about:
+        'The address of that port, unless it is that of the gateway. Any address but loopback requires `METRICS_TOKEN`.',
+    }),
+    token: setting('METRICS_TOKEN', token(16), {
+      secret: true,
+      about:
+        'The token that Prometheus must send as `Authorization: Bearer`. Unset: on the port of the gateway its `HTTP_TOKEN`, if it has one.',
+    }),
+  }),
+  /** Undefined: nothing is audited. */
+  audit: optional({
+    /** `stderr`, `stream`, or the path of a file. */
+    target: required(
+      setting('AUDIT', auditTarget(), {
+        default: 'off',
+        as: (target) => (target === 'off' ? undefined : target),
+        about:
+          'Where it is noted who changes what: `off`, `stderr`, the path of a file, or `stream`, a stream on the broker that `fleet-manager history` reads.',
+      }),
+    ),
+    required: setting('AUDIT_REQUIRED', flag(), {
+      default: 'false',
+      as: isTrue,
+      about: '`true`: no change begins before it is noted in the file, or in the stream.',
+    }),
+    reads: setting('AUDIT_READS', flag(), {
+      default: 'false',
+      as: isTrue,
+      about: '`true` notes reads too.',
+    }),
+    streamDays: setting('AUDIT_STREAM_DAYS', count(1, 3_650), {
+      default: 90,
+      about:
+        'For how many days the broker keeps what is noted in the stream; used when the service creates it.',
     }),
   }),
   shutdownGraceMs: setting('SHUTDOWN_GRACE_SECONDS', count(0, 3_600), {

@@ -100,14 +100,16 @@ function levelOf(code: string, dropped: boolean): 'info' | 'warn' | 'error' {
 
 /** What a line names: the request, its action, its cluster, its caller, its units and its trace. */
 function namesOf(call: Call, progress: CallProgress | undefined): Record<string, unknown> {
-  const { id, action, caller } = call;
+  const { id, action, caller, replays } = call;
   const name = typeof action === 'string' ? action.slice(0, 64) : undefined;
-  return requestFields(id, name, {
+  const fields = requestFields(id, name, {
     cluster: progress?.cluster,
     caller,
     units: progress?.units,
     traceId: traceIdOf(call),
   });
+  if (replays !== undefined) fields.replays = replays;
+  return fields;
 }
 
 /** How long the action ran, and how long the call waited for its turn. A refused call does not wait for one. */

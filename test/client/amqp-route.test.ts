@@ -112,6 +112,33 @@ function settledOf(promise: Promise<unknown>): () => boolean {
 for (const broker of brokers()) {
   const over = (title: string) => `${broker.name}: ${title}`;
 
+  test(over('a request has the priority that its caller gives'), async (t) => {
+    const { queue, taken, take, arrived, answer } = await openQueue(t, broker);
+    await take();
+    const client = clientOf(t, broker, { queue });
+    const calls = [ask(client, 'act', { priority: 7 })];
+    await arrived(1);
+    calls.push(ask(client, 'act'));
+    await arrived(2);
+    t.deepEqual(
+      taken.map(({ properties }) => Number(properties.priority ?? 0)),
+      [7, 0],
+    );
+    for (const n of [0, 1]) answer(n, {});
+    await Promise.all(calls);
+  });
+
+  test(over('a request says who its caller is on the broker, and no more'), async (t) => {
+    const { queue, taken, take, arrived } = await openQueue(t, broker);
+    await take();
+    const client = clientOf(t, broker, { queue });
+    ask(client, 'act').catch(() => {});
+    await arrived(1);
+    const [properties] = taken.map((each) => each.properties);
+    t.is(properties?.userId, 'guest');
+    t.deepEqual(Object.keys(properties?.headers ?? {}), ['timeout-ms']);
+  });
+
   test(over('a request names its action, its reply queue and the time that is left'), async (t) => {
     const { queue, taken, take, arrived, answer } = await openQueue(t, broker);
     await take();

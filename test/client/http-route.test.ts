@@ -8,6 +8,7 @@ import { systemClock } from '../../src/lib/clock.js';
 import { DESCRIPTION } from '../support/action-description.js';
 import { eventually } from '../support/eventually.js';
 import { respondWith, serve } from '../network/http-server.js';
+import { httpTokens } from '../access/http-tokens-of.js';
 import { logLines } from '../support/log-lines.js';
 
 /** Longer than any test takes. */
@@ -23,7 +24,7 @@ async function open(
   const server = new HttpServer({
     host: '127.0.0.1',
     port: 0,
-    token: TOKEN,
+    authenticate: httpTokens({ token: TOKEN }).authenticate,
     client: { request: answer },
     describe: () => actions,
     notReady: () => [],
@@ -91,7 +92,7 @@ test('a gateway that does not list its actions is told with its code and its rea
     t.is(codeOf(error), code);
     t.is(
       error?.message,
-      `the gateway does not list its actions (${reason}): is it a fleet-manager, and is HTTP_TOKEN the same as the gateway's?`,
+      `the gateway does not list its actions (${reason}): is it a fleet-manager, and is HTTP_TOKEN one of the gateway's tokens?`,
     );
     t.like(requests[0], { url: '/v1/actions', method: 'GET' });
     t.is(requests[0]?.headers.authorization, `Bearer ${TOKEN}`);

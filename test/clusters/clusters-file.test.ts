@@ -6,7 +6,10 @@ const PORT = 7002;
 
 const hrefs = (text: string) =>
   Object.fromEntries(
-    [...readClustersFile(text, PORT)].map(([name, endpoints]) => [name, endpoints.map(({ href }) => href)]),
+    [...readClustersFile(text, PORT).endpoints].map(([name, endpoints]) => [
+      name,
+      endpoints.map(({ href }) => href),
+    ]),
   );
 
 for (const [endpoint, href] of [
@@ -40,6 +43,43 @@ test('a file names several clusters, each with its endpoints in order', (t) => {
   t.deepEqual(hrefs('{}'), {});
 });
 
+test('a cluster that discovery finds can have a name, which callers use in place of its token', (t) => {
+  const { endpoints, tokens, names } = readClustersFile(
+    '{"prod": {"etcd_token": "abc"}, "test": {"etcd_token": "def", "endpoints": "10.0.0.1"}, "lab": ["10.0.0.2"]}',
+    PORT,
+  );
+  t.deepEqual(
+    [...tokens],
+    [
+      ['prod', 'abc'],
+      ['test', 'def'],
+    ],
+  );
+  t.deepEqual(
+    [...names],
+    [
+      ['abc', 'prod'],
+      ['def', 'test'],
+      ['lab', 'lab'],
+    ],
+  );
+  t.deepEqual(
+    [...endpoints].map(([token, urls]) => [token, urls.join()]),
+    [
+      ['def', 'http://10.0.0.1:7002/'],
+      ['lab', 'http://10.0.0.2:7002/'],
+    ],
+  );
+});
+
+test('a key that looks like an etcd token is no name, since a name is shown', (t) => {
+  for (const token of ['0123456789abcdef'.repeat(2), '01234567-89ab-cdef-0123-456789abcdef']) {
+    const { endpoints, names } = readClustersFile(`{"${token}": ["10.0.0.1"]}`, PORT);
+    t.true(endpoints.has(token));
+    t.is(names.size, 0);
+  }
+});
+
 for (const [what, text, problem] of [
   ['a list', '[]', /must be a JSON object/],
   ['null', 'null', /must be a JSON object/],
@@ -48,6 +88,17 @@ for (const [what, text, problem] of [
   ['a name with other characters', '{"a b": ["10.0.0.1"]}', /A-Z a-z 0-9 _ -/],
   ['an empty name', '{"": ["10.0.0.1"]}', /A-Z a-z 0-9 _ -/],
   ['an endpoint that is a number', '{"prod": [7002]}', /7002 is not an endpoint/],
+  ['an entry without a token', '{"prod": {"endpoints": ["10.0.0.1"]}}', /entry 1 needs an etcd_token/],
+  [
+    'a token with other characters',
+    '{"a": ["h"], "prod": {"etcd_token": "a b"}}',
+    /entry 2 needs an etcd_token/,
+  ],
+  ['an unknown key', '{"prod": {"etcd_token": "a", "tokens": 1}}', /only etcd_token and endpoints/],
+  ['a token that is a name', '{"prod": {"etcd_token": "test"}, "test": ["h"]}', /is also a name/],
+  ['a token that is its own name', '{"prod": {"etcd_token": "prod"}}', /is also a name/],
+  ['one token with two names', '{"a": {"etcd_token": "x"}, "b": {"etcd_token": "x"}}', /two names/],
+  ['a named cluster without endpoints', '{"a": {"etcd_token": "x", "endpoints": []}}', /no endpoints/],
   [
     'an endpoint that is an object',
     '{"prod": [{"url": "http://h"}]}',
@@ -71,6 +122,13 @@ for (const [what, text, problem] of [
   ['that is not JSON', '{"secret-token": [http://10.0.0.1]}', /is not JSON/],
   ['with a malformed name', '{"secret-token!": ["10.0.0.1"]}', /cluster name/],
   ['with a malformed endpoint', '{"secret-token": [" "]}', /is not an endpoint/],
+  [
+    'with a token in place of a name',
+    `{"${'a'.repeat(32)}": {"etcd_token": "secret-token"}}`,
+    /looks like an etcd token/,
+  ],
+  ['with a malformed token', '{"secret-token": {"etcd_token": "secret-token!"}}', /needs an etcd_token/],
+  ['with a token that is a name', '{"secret-token": {"etcd_token": "secret-token"}}', /is also a name/],
   [
     'with a password in an endpoint',
     '{"prod": ["http://user:secret-token@10.0.0.1"]}',

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import { HUNG_MS } from '../support/eventually.js';
+import { refuseSecretsIn } from '../support/planted-secrets.js';
 
 const CLI = fileURLToPath(new URL('../../src/cli.js', import.meta.url));
 
@@ -95,6 +96,7 @@ export function startProgram(
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => (output.stderr += chunk));
   const ended = once(child, 'close').then(([code, signal]): Ended => {
     running.delete(child);
+    refuseSecretsIn(`${output.stdout}\n${output.stderr}`, `the output of ${args.slice(1).join(' ')}`);
     return { code, signal, ...output };
   });
   const printed = async (pattern: RegExp): Promise<RegExpExecArray> =>

@@ -37,7 +37,7 @@ test('--version prints the version of the package', async (t) => {
 test('--help lists the commands, and the options of each', async (t) => {
   const [whole, call] = await Promise.all([runCli(t, ['--help']), runCli(t, ['call', '--help'])]);
   t.is(whole.code, 0);
-  for (const command of ['serve', 'call', 'actions', 'config'])
+  for (const command of ['serve', 'call', 'actions', 'config', 'policy'])
     t.regex(whole.stdout, new RegExp(`^  ${command} `, 'm'));
   t.is(call.code, 0);
   for (const option of [
@@ -120,6 +120,7 @@ test('no command shows the password of a URL in the place of another setting', a
       'HTTP_HOST',
       'PLUGIN_PATHS',
       'CLUSTERS_FILE',
+      'POLICY_FILE',
       'AMQP_URL_FILE',
       'ACTIONS',
       'SSH_USER',

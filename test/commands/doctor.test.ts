@@ -97,7 +97,9 @@ test('every failure is reported with its remedy, in order, without secrets', asy
   t.deepEqual(run.names, [
     'configuration',
     'plugins',
+    'policy',
     'broker',
+    'callers',
     'discovery',
     'fleet',
     'SSH key',
@@ -105,6 +107,7 @@ test('every failure is reported with its remedy, in order, without secrets', asy
     'machines',
     'clock',
   ]);
+  t.is(run.of('callers').said, 'not checked: no broker can be used');
   t.is(run.of('configuration').result, 'ok');
   isFailure(
     t,
@@ -121,6 +124,54 @@ test('every failure is reported with its remedy, in order, without secrets', asy
   t.is(run.of('clock').said, 'not checked: no server tells its time');
   t.is(ended.stderr, '');
   t.false(ended.stdout.includes('Zq'));
+});
+
+test('a policy is checked: that there is one, that it can be used, and what in it can match nothing', async (t) => {
+  const at = await folder(t);
+  const { env } = await clusters(t);
+  await writeFile(at('clusters.json'), '{"prod": {"etcd_token": "Zqtoken"}, "test-1": ["127.0.0.1"]}');
+  const settings = { ...env, AMQP_URL: 'amqp://127.0.0.1:1', CLUSTERS_FILE: at('clusters.json') };
+  const withPolicy = async (text: string) => {
+    await writeFile(at('policy.yaml'), text);
+    return (await examine({ ...settings, POLICY_FILE: at('policy.yaml') })).of('policy');
+  };
+  const none = (await examine(settings)).of('policy');
+  t.is(none.result, 'warning');
+  t.regex(none.said, /^every caller may do everything.*\n-> set POLICY_FILE/);
+  const rule = (rest: string) => `- callers: [ci]\n  ${rest}\n`;
+  t.deepEqual(await withPolicy(`rules:\n${rule('actions: ["list_*"]\n  clusters: ["test-*", prod]')}`), {
+    result: 'ok',
+    said: '1 rule',
+  });
+  const { result, said } = await withPolicy(
+    `rules:\n${rule('actions: [list_unit, "*"]')}${rule('effects: [read]\n  clusters: [prod, Zqtoken]')}${rule('actions: [check_cluster]\n  units: [a.service]')}`,
+  );
+  t.is(result, 'warning');
+  t.deepEqual(said.split('\n').slice(0, 4), [
+    '3 rules; some can match nothing here:',
+    'rule 1: no action is called list_unit',
+    'rule 2: CLUSTERS_FILE has no cluster for clusters[1]',
+    'rule 3: it has units, and its actions know none',
+  ]);
+  t.false(said.includes('Zq'));
+  const broken = await withPolicy('rules:\n- callers: [ci]');
+  t.is(broken.result, 'FAILED');
+  t.regex(
+    broken.said,
+    /^POLICY_FILE cannot be used: line 2, column 3: rules\[0\] needs actions or effects\n->/,
+  );
+});
+
+test('a cluster that has a name is checked by its name', async (t) => {
+  const at = await folder(t);
+  const { env } = await clusters(t);
+  await writeFile(at('clusters.json'), '{"prod": {"etcd_token": "sandbox"}}');
+  const run = await examine(
+    { ...env, AMQP_URL: 'amqp://127.0.0.1:1', CLUSTERS_FILE: at('clusters.json') },
+    { cluster: 'prod' },
+  );
+  t.is(run.of('discovery').result, 'ok', run.text);
+  t.is(run.of('fleet').said, 'the fleet API responds: the cluster has 3 machines');
 });
 
 test('a claim store is checked when one is set, and what is wrong with it is said without the password', async (t) => {
@@ -152,6 +203,20 @@ test('an invalid clusters file skips only the checks that need it', async (t) =>
   t.is(run.of('discovery').result, 'skipped');
   t.is(run.of('SSH key').result, 'ok');
   t.is(run.of('known_hosts').result, 'ok');
+});
+
+test('a file of tokens that cannot be used is a failure, and the tokens of another one are counted', async (t) => {
+  const at = await folder(t);
+  const env = { AMQP_URL: NOWHERE, HTTP_TOKENS_FILE: at('tokens.json') };
+  const run = async () => examined(await runCli(t, ['doctor'], { env }));
+  await writeFile(env.HTTP_TOKENS_FILE, '[{ "name": "ci", "token": "Zqsecret" }]');
+  const broken = await run();
+  isFailure(t, broken, 'configuration', /^HTTP_TOKENS_FILE cannot be used: 'ci': it may have only name/);
+  t.false(broken.names.includes('HTTP tokens'));
+  t.false(broken.text.includes('Zq'));
+  await writeFile(env.HTTP_TOKENS_FILE, '[]');
+  const said = 'HTTP_TOKENS_FILE has 0 tokens';
+  t.deepEqual((await run()).of('HTTP tokens'), { result: 'ok', said });
 });
 
 test('an unknown cluster, an empty cluster and a missing fleet API are reported differently', async (t) => {
@@ -445,7 +510,7 @@ test('a Manager that is down is reported once; its brokers are skipped, the othe
     result: 'skipped',
     said: 'not checked: the Manager gives no brokers',
   });
-  t.deepEqual(run.names.slice(4), ['discovery', 'SSH key', 'known_hosts', 'clock']);
+  t.deepEqual(run.names.slice(5), ['discovery', 'SSH key', 'known_hosts', 'clock']);
 });
 
 test('a refused login, an unknown exchange or an unknown broker names the setting to check', async (t) => {
@@ -515,7 +580,9 @@ if (rabbit !== undefined) {
     t.deepEqual(run.names, [
       'configuration',
       'plugins',
+      'policy',
       'broker',
+      'callers',
       'discovery',
       'fleet',
       'SSH key',
@@ -523,8 +590,9 @@ if (rabbit !== undefined) {
       'machines',
       'clock',
     ]);
-    // One of the example's machines has no Docker daemon, another a disk that is nearly full.
-    for (const name of run.names) t.is(run.of(name).result, name === 'machines' ? 'warning' : 'ok');
+    // There is no policy. One of the example's machines has no Docker daemon, another a disk that is nearly full. The user is guest.
+    const warnings = new Set(['policy', 'machines', 'callers']);
+    for (const name of run.names) t.is(run.of(name).result, warnings.has(name) ? 'warning' : 'ok');
     t.is(
       run.of('broker').said,
       `amqp://127.0.0.1:${port}: the queue ${queue} has 0 messages and 0 consumers`,
@@ -546,8 +614,10 @@ if (rabbit !== undefined) {
     t.deepEqual(run.names, [
       'configuration',
       'plugins',
+      'policy',
       'Manager',
       'broker',
+      'callers',
       'discovery',
       'SSH key',
       'known_hosts',

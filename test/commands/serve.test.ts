@@ -402,7 +402,9 @@ if (rabbit !== undefined) {
   test('over RabbitMQ serve waits for a broker that is down, and logs its address without credentials', async (t) => {
     const AMQP_URL = 'amqp://user:Zq%40secret@127.0.0.1:1';
     const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: '0', AMQP_URL } });
-    await cli.printed(/service started/);
+    await cli.printed(
+      /service started version=\d+\.\d+\.\d+ node=v\d+.* configuration="environment variables"/,
+    );
     const [, url = ''] = await cli.printed(/ http=(\S+)/);
     await cli.printed(/broker=amqp:\/\/127\.0\.0\.1:1/);
     t.is((await fetch(`${url}/livez`)).status, 200);

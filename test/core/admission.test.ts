@@ -1,9 +1,10 @@
 import { inspect } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
+import { Cluster } from '../../src/api/cluster.js';
 import { type Action, ActionError } from '../../src/plugin.js';
 import { type Settled } from '../../src/core/call.js';
 import { doing, held } from '../support/actions.js';
-import { callOf, codeOf, openRunner, settle, watched } from '../support/open-runner.js';
+import { callOf, codeOf, openRunner, settle, steered, watched } from '../support/open-runner.js';
 
 /** The field that is reported as wrong. */
 async function wrongField(t: ExecutionContext, settling: Promise<Settled>): Promise<unknown> {
@@ -325,4 +326,25 @@ test('errors name fields as the callers of the transport do', async (t) => {
     const settled = await runner.run(callOf(changes));
     t.like(settled, { body: { code: 'invalid_request', details: { fields: [{ field }] } } });
   }
+});
+
+test('a cluster has the same key and name by its name and by its token, and shares their lane', async (t) => {
+  const seen: unknown[] = [];
+  const { action, runs } = steered({ target: 'cluster' });
+  const { ask, events } = openRunner([action], {
+    clusterConcurrency: 1,
+    clusterToken: (name) => (name === 'prod' ? 'Zqtoken' : undefined),
+    clusterName: (token) => (token === 'Zqtoken' ? 'prod' : undefined),
+  });
+  events.on('admitted', ({ cluster }) => seen.push([cluster?.key, cluster?.name]));
+  for (const target of ['prod', 'Zqtoken', 'other']) void ask({ target });
+  await settle();
+  const { key } = new Cluster('Zqtoken');
+  t.deepEqual(seen, [
+    [key, 'prod'],
+    [key, 'prod'],
+    [new Cluster('other').key, undefined],
+  ]);
+  t.is(runs.length, 2, 'one of each cluster');
+  t.false(JSON.stringify(seen).includes('Zq'));
 });

@@ -1,6 +1,13 @@
 import test from 'ava';
 import { object } from 'yup';
-import { Cancelled, ConnectionLost, type Reply, type Settled, Shutdown } from '../../src/core/call.js';
+import {
+  type Call,
+  Cancelled,
+  ConnectionLost,
+  type Reply,
+  type Settled,
+  Shutdown,
+} from '../../src/core/call.js';
 import { type ChangeClaims, MadeElsewhere } from '../../src/core/change-claims.js';
 import { ActionError, unitName } from '../../src/plugin.js';
 import { doing } from '../support/actions.js';
@@ -459,6 +466,24 @@ test('a refusal of a change that was delivered before, and never began, is told 
   caller.abort(new Cancelled('its caller is gone'));
   t.is(codeOf(await waiting), 'cancelled');
   t.deepEqual(settled, [await waiting]);
+});
+
+test('a policy that denies a change that was delivered before says nothing of what came of it then', async (t) => {
+  const policy = { decide: () => ({ allowed: false, needed: 'A rule is needed.' }) as const };
+  const action = doing(async () => t.fail(), CHANGE);
+  const codeWith = async (settings: Parameters<typeof openRunner>[1], call: Partial<Call>) =>
+    openRunner([action], { policy, ...settings }).codeFor(call);
+  t.is(await codeWith({}, {}), 'forbidden');
+  t.is(await codeWith({}, REPEATED), 'outcome_unknown', 'it may have been allowed then');
+  const unknown = fakeClaims();
+  t.is(await codeWith({ claims: unknown.claims }, REPEATED), 'forbidden', 'no worker has begun it');
+  t.deepEqual(unknown.settled.map(codeOf), ['forbidden']);
+  t.is(await codeWith({ claims: fakeClaims({ claimed: 'begun' }).claims }, REPEATED), 'outcome_unknown');
+  const made = fakeClaims({ claimed: { status: 'completed', body: 'made' } });
+  t.is(await codeWith({ claims: made.claims }, REPEATED), 'completed');
+  const first = fakeClaims();
+  t.is(await codeWith({ claims: first.claims }, { key: 'k' }), 'forbidden');
+  t.deepEqual(first.asked, [], 'the store is not asked about the first delivery');
 });
 
 test('a change that is late, and that no other worker has begun, does not begin', async (t) => {

@@ -10,6 +10,33 @@ function openQueue(limits: { total: number; perLane: number }): FairQueue {
   return queue;
 }
 
+test('an item with a priority goes before others of its lane, and of no other lane', (t) => {
+  const queue = openQueue({ total: 1, perLane: 1 });
+  const started: string[] = [];
+  const enter = (name: string, priority?: number) =>
+    queue.enter(name.slice(0, 1), { start: () => started.push(name) }, priority);
+  enter('a1');
+  enter('a2');
+  enter('b1');
+  enter('b2');
+  enter('a9', 9);
+  enter('a3', 3);
+  for (let n = 0; n < 5; n++) queue.leave(started.at(-1)?.slice(0, 1) ?? '');
+  t.deepEqual(started, ['a1', 'b1', 'a9', 'b2', 'a3', 'a2']);
+});
+
+test('an item with a priority can be withdrawn, and counts', (t) => {
+  const queue = openQueue({ total: 1, perLane: 1 });
+  const urgent = { start: () => t.fail('it was withdrawn') };
+  queue.enter('a', { start: () => {} });
+  queue.enter('a', urgent, 5);
+  t.is(queue.count('a'), 2);
+  t.true(queue.withdraw('a', urgent));
+  t.is(queue.count('a'), 1);
+  queue.leave('a');
+  t.is(queue.count('a'), 0);
+});
+
 test('lanes take turns, and each keeps its order', (t) => {
   const queue = openQueue({ total: 1, perLane: 1 });
   const started: string[] = [];

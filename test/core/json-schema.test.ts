@@ -77,6 +77,10 @@ function within(least: unknown, value: number, most: unknown): boolean {
   return value >= Number(least ?? -Infinity) && value <= Number(most ?? Infinity);
 }
 
+test('a field that is marked as a secret is one that is only written', (t) => {
+  t.deepEqual(field(string().meta({ secret: true })), { type: 'string', writeOnly: true });
+});
+
 test('the JSON Schema of parameters accepts exactly what the parameter check accepts', (t) => {
   const property = fc.property(shapeAndValue, ([shape, value]) => {
     const schema = strictSchema(objectSchemaOf(shape));

@@ -1,8 +1,8 @@
 import test from 'ava';
-import { array, number, object, string, tuple } from 'yup';
+import { array, number, object, type ObjectShape, string, tuple } from 'yup';
 import { strictSchema } from '../../src/core/parameters.js';
-import { unitParameters } from '../../src/core/unit-parameters.js';
-import { mapOf, unitName } from '../../src/plugin.js';
+import { unitMarks, unitParameters } from '../../src/core/unit-parameters.js';
+import { glob, mapOf, unitName } from '../../src/plugin.js';
 
 test('the units that parameters name are found at every level, each once, in alphabetical order', (t) => {
   const schema = strictSchema(
@@ -34,4 +34,23 @@ test('the units that parameters name are found at every level, each once, in alp
 test('parameters without units name none', (t) => {
   const schema = strictSchema(object({ text: string(), list: array(string()), pair: tuple([string()]) }));
   t.deepEqual(unitParameters(schema)({ text: 'a.service', list: ['b.service'] }), []);
+});
+
+test('a schema marks units when a field at any level names one, and patterns when one selects several', (t) => {
+  const marksOf = (fields: ObjectShape) => unitMarks(strictSchema(object(fields)));
+  t.is(marksOf({ text: string() }), 'none');
+  t.is(marksOf({}), 'none');
+  for (const [name, make] of [
+    ['names', unitName],
+    ['patterns', glob],
+  ] as const)
+    for (const fields of [
+      { text: string(), unit: make() },
+      { list: array(make()) },
+      { nested: object({ inner: object({ unit: make() }) }) },
+      { each: mapOf(object({ unit: make() })) },
+      { pair: tuple([number(), make()]) },
+    ] as ObjectShape[])
+      t.is(marksOf(fields), name);
+  t.is(marksOf({ one: unitName(), many: glob() }), 'patterns');
 });

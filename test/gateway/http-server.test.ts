@@ -4,8 +4,10 @@ import { request as httpRequest } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
+import { ANONYMOUS } from '../../src/api/caller.js';
 import { FleetManagerError } from '../../src/client/client.js';
 import { HTTP_STATUSES } from '../../src/gateway/http-status.js';
+import { httpTokens } from '../access/http-tokens-of.js';
 import { eventually } from '../support/eventually.js';
 import { DESCRIPTIONS, DONE, type Gateway, openGateway } from './open-gateway.js';
 
@@ -422,7 +424,9 @@ test('without a token only the own addresses and localhost are accepted as host'
 const TOKEN = '0123456789abcdef';
 
 test('with HTTP_TOKEN set, a request without the token gets no information and runs nothing', async (t) => {
-  const gateway = await openGateway(t, undefined, { token: TOKEN });
+  const gateway = await openGateway(t, undefined, {
+    authenticate: httpTokens({ token: TOKEN }).authenticate,
+  });
   const { url } = gateway;
   for (const authorization of [
     undefined,
@@ -438,7 +442,7 @@ test('with HTTP_TOKEN set, a request without the token gets no information and r
     const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
     for (const path of ['/v1/actions', '/nowhere', '/livez/', '/readyz/../v1/actions']) {
       const answer = await ask(url + path, { headers });
-      isError(t, answer, [401, 'forbidden', /send the HTTP_TOKEN as Authorization: Bearer/]);
+      isError(t, answer, [401, 'forbidden', /send a token .* as Authorization: Bearer TOKEN|no such token/]);
       t.is(answer.headers.get('www-authenticate'), 'Bearer');
     }
     isError(t, await post(gateway, {}, { headers }), [401, 'forbidden', /./]);
@@ -447,10 +451,72 @@ test('with HTTP_TOKEN set, a request without the token gets no information and r
 });
 
 test('with its token the gateway responds under any host name', async (t) => {
-  const gateway = await openGateway(t, undefined, { token: TOKEN });
+  const gateway = await openGateway(t, undefined, {
+    authenticate: httpTokens({ token: TOKEN }).authenticate,
+  });
   for (const authorization of [`Bearer ${TOKEN}`, `bearer ${TOKEN}`]) {
     t.is((await post(gateway, {}, { headers: { authorization } })).status, 200);
     t.is((await rawGet(gateway.port, '/v1/actions', { host: 'fleet.example', authorization })).status, 200);
+  }
+});
+
+test('a call is made in the name of the caller whose token was sent', async (t) => {
+  const { authenticate } = httpTokens({ token: TOKEN });
+  const gateway = await openGateway(t, undefined, { authenticate });
+  await post(gateway, {}, { headers: { authorization: `Bearer ${TOKEN}`, 'x-caller': 'another' } });
+  t.deepEqual(gateway.asked[0]?.[1].from, {
+    caller: { name: 'http-token', verifiedBy: 'token' },
+    door: 'http',
+  });
+});
+
+test('without tokens nobody knows who calls, whatever the call says', async (t) => {
+  const gateway = await openGateway(t);
+  await post(gateway, {}, { headers: { authorization: `Bearer ${TOKEN}`, 'x-caller': 'another' } });
+  t.deepEqual(gateway.asked[0]?.[1].from, { caller: ANONYMOUS, door: 'http' });
+});
+
+test('the refusal of a call has the reason of the one who checks its token', async (t) => {
+  const gateway = await openGateway(t, undefined, { authenticate: () => ({ refused: 'it has expired' }) });
+  isError(t, await post(gateway, {}), [401, 'forbidden', /^it has expired$/]);
+});
+
+test('every response has the id that the request has in the log: its own, or else a new one', async (t) => {
+  const { authenticate } = httpTokens({ token: TOKEN });
+  const gateway = await openGateway(t, undefined, { authenticate });
+  const authorization = `Bearer ${TOKEN}`;
+  const idOf = async (path: string, headers: Record<string, string>, method = 'GET') => {
+    const init = { method, headers, ...(method === 'POST' && { body: '{}' }) };
+    return (await ask(gateway.url + path, init)).headers.get('x-request-id') ?? '';
+  };
+  const json = { authorization, 'content-type': 'application/json' };
+  const given = { 'x-request-id': 'from/the:proxy=1' };
+  const bad = `/v1/actions/${'a'.repeat(101)}`;
+  for (const [path, headers, method] of [
+    ['/livez', {}],
+    ['/v1/actions', { authorization }],
+    ['/v1/actions', {}],
+    ['/nowhere', { authorization }],
+    ['/v1/actions/look', json, 'POST'],
+    ['/v1/actions/look', { authorization, 'content-type': 'text/plain' }, 'POST'],
+    [bad, json, 'POST'],
+    ['/%', json],
+  ] as const) {
+    t.is(await idOf(path, { ...headers, ...given }, method), 'from/the:proxy=1', path);
+    const [one, other] = [await idOf(path, headers, method), await idOf(path, headers, method)];
+    t.regex(one, /^[0-9a-f-]{36}$/, path);
+    t.not(one, other);
+  }
+  const ids = gateway.asked.map(([, { requestId }]) => requestId);
+  t.is(ids[0], 'from/the:proxy=1');
+  t.is(new Set(ids).size, 3);
+});
+
+test('a malformed id of a request is replaced by a new one', async (t) => {
+  const gateway = await openGateway(t);
+  for (const malformed of ['', 'a b', 'a,b', '"a"', 'a'.repeat(129)]) {
+    const { headers } = await post(gateway, {}, { headers: { 'x-request-id': malformed } });
+    t.regex(headers.get('x-request-id') ?? '', /^[0-9a-f-]{36}$/);
   }
 });
 
@@ -463,7 +529,10 @@ test('the catalogue reports every action', async (t) => {
 
 test('health is reported to everyone, and readiness with reasons', async (t) => {
   let reasons = ['no connection to a broker: connect ECONNREFUSED'];
-  const { url, port } = await openGateway(t, undefined, { token: TOKEN, notReady: () => reasons });
+  const { url, port } = await openGateway(t, undefined, {
+    authenticate: httpTokens({ token: TOKEN }).authenticate,
+    notReady: () => reasons,
+  });
   t.deepEqual((await ask(`${url}/livez`)).body, { alive: true });
   t.deepEqual((await ask(`${url}/livez?verbose=1`)).body, { alive: true });
   t.is((await rawGet(port, '/livez', { host: 'node.example' })).status, 200);

@@ -1,13 +1,14 @@
 import { once } from 'node:events';
 import { get } from 'node:http';
 import type { ExecutionContext } from 'ava';
-import type { AnswerEnvelope, CallOptions } from '../../src/client/client.js';
+import type { AnswerEnvelope } from '../../src/client/client.js';
+import type { RouteOptions } from '../../src/client/route.js';
 import { HttpServer, type HttpServerOptions } from '../../src/gateway/http-server.js';
 import type { ActionDescription } from '../../src/core/action-description.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { logLines } from '../support/log-lines.js';
 
-type Asked = [action: string, options: CallOptions];
+type Asked = [action: string, options: RouteOptions];
 
 export interface Gateway {
   url: string;
@@ -62,7 +63,7 @@ export async function startGateway(
   const server = new HttpServer({
     host: '127.0.0.1',
     port: 0,
-    token: undefined,
+    authenticate: undefined,
     client: {
       request: async (...call) => {
         const made: Asked = [call[0], call[1] ?? {}];

@@ -60,7 +60,7 @@ if (first !== undefined)
       const lines = (await second.ctl('list_connections', '-q', 'pid', 'client_properties')).split('\n');
       const pids = (name: RegExp) =>
         lines.filter((line) => name.test(line)).flatMap((line) => /^<\S+>/.exec(line) ?? []);
-      return { service: pids(/"fleet-manager [^"]/), gateway: pids(/"fleet-manager-client"/) };
+      return { service: pids(/"fleet-manager [^"]/), gateway: pids(/"fleet-manager-gateway [^"]/) };
     };
     const ready = async () => eventually('it is ready', () => service.notReady().length === 0);
     await ready();

@@ -45,6 +45,17 @@ for (const [action, expected] of [
   });
 }
 
+for (const action of [listUnits, listUnitStates]) {
+  test(`${action.name} names no unit that the caller may not see in a warning`, async (t) => {
+    const { run, sandbox, warnings } = await openAction(t, action, WORLD);
+    addFlawedUnit(sandbox);
+    t.deepEqual(await names(run({}, { units: ['a.*'] })), ['a.service']);
+    t.is(warnings.length, 1);
+    t.false(warnings.join().includes('bad'));
+    t.false(warnings.join().includes('b.service'));
+  });
+}
+
 test('check_cluster finds a unit that cannot be read', async (t) => {
   const { run, sandbox } = await openAction(t, checkCluster, WORLD);
   addFlawedUnit(sandbox);

@@ -116,3 +116,11 @@ test(
   warnsOfMissingMachines,
   listUnits,
 );
+
+test('list_units lists only the units that the caller may see, also among those of a pattern', async (t) => {
+  const { run } = await openAction(t, listUnits, WORLD);
+  const seen = async (units: string[], parameters?: object) => names(run(parameters, { units }));
+  t.deepEqual(await seen(['web@*', 'db.service']), ['db.service', 'web@1.service', 'web@2.service']);
+  t.deepEqual(await seen(['web@1.service', 'x'], { name: 'web*' }), ['web@1.service']);
+  t.deepEqual(await seen([]), []);
+});

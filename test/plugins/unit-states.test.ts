@@ -221,3 +221,17 @@ test('list_unit_states passes on the error of a cluster that cannot be queried',
   sandbox.cluster.members = [];
   await t.throwsAsync(run(), { code: 'cluster_empty' });
 });
+
+test('list_unit_states lists and warns of only the units that the caller may see', async (t) => {
+  const { run, warnings, sandbox } = await openAction(t, listUnitStates, WORLD);
+  const list = sandbox.cluster.listedStates.bind(sandbox.cluster);
+  sandbox.cluster.listedStates = (...args) =>
+    list(...args).filter(({ name }) => name !== 'db.service' && name !== 'web@1.service');
+  const seen = await rows(run({}, { units: ['web@*', 'everywhere.service'] }));
+  t.deepEqual(seen, [
+    ['everywhere.service', MACHINE_A],
+    ['everywhere.service', MACHINE_B],
+  ]);
+  t.is(warnings.length, 1);
+  t.regex(warnings.join(), /^1 launched unit has no state at the moment \(web@1\.service\)/);
+});

@@ -277,6 +277,7 @@ if (broker !== undefined) {
     const caller = await RawCaller.open(t, broker, queue);
     caller.send({ action: 'echo' });
     const aside = await caller.take('error queue');
+    t.like(aside.properties.headers, { 'x-may-have-begun': true });
     t.regex(String(aside.properties.headers?.['x-reason']), /the service failed to handle it/);
     t.is(logs.find(/^message handling failed$/).length, 1);
     await eventually('nothing is held', () => service.held === 0);

@@ -68,7 +68,7 @@ function world(
 /** Much longer than until the preferred broker is tried again, by the clock of the manager. */
 const LONG_MS = 10 * 60_000;
 
-const A = { url: 'amqp://user:secret@a:5672/vhost' };
+const A = { url: 'amqp://user:Zqsecret@a:5672/vhost' };
 const B = { url: 'amqp://b:5672' };
 
 test('brokers are tried one after the other, and again after all have failed', async (t) => {

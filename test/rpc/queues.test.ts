@@ -127,10 +127,16 @@ if (rabbit !== undefined) {
     // The broker refuses to declare an existing queue with other arguments, and closes the channel.
     channel.on('error', () => {});
     const suspects = `${queue}_suspects`;
-    const deadLetters = { deadLetterExchange: '', deadLetterRoutingKey: suspects };
-    for (const each of [suspects, `${queue}_error`])
-      await t.notThrowsAsync(async () => channel.assertQueue(each, { durable: true }));
-    await t.notThrowsAsync(async () => channel.assertQueue(queue, { durable: true, ...deadLetters }));
+    const deadLettersTo = (deadLetterRoutingKey: string) => ({
+      deadLetterExchange: '',
+      deadLetterRoutingKey,
+    });
+    for (const [each, options] of [
+      [queue, deadLettersTo(suspects)],
+      [suspects, deadLettersTo(`${queue}_error`)],
+      [`${queue}_error`, {}],
+    ] as const)
+      await t.notThrowsAsync(async () => channel.assertQueue(each, { durable: true, ...options }));
   });
 
   test('RabbitMQ: a message that is rejected in a queue that the service created goes to its queue of suspects', async (t) => {

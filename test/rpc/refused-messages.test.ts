@@ -349,7 +349,8 @@ if (rabbitmq() !== undefined) {
     const gateway = await Gateway.start({
       host: '127.0.0.1',
       port: 0,
-      token: undefined,
+      authenticate: undefined,
+      hostname: 'worker',
       maxBodyBytes: 1_000_000,
       memoryBytes: 2 ** 26,
       describe: () => [],
@@ -451,7 +452,7 @@ if (rabbitmq() !== undefined) {
       await channel.bindQueue(queue, exchange, `root.${queue}`);
     });
     manager.addExchange(7, { rootExchangeName: exchange, routingKey: 'root' });
-    const connections = [{ host: '127.0.0.1', port: broker.port, username, password: 'secret' }];
+    const connections = [{ host: '127.0.0.1', port: broker.port, username, password: broker.password }];
     manager.addBroker(3, { connections });
     const { url: managerUrl, oauthUrl, clientId, clientSecret } = manager;
     const oauth = { url: oauthUrl, clientId, clientSecret };

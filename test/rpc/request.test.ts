@@ -71,6 +71,20 @@ test('a request is named by its record, or else by its message id, and a name th
   }
 });
 
+test('a request has the id in the log that its caller gave it, unless that is malformed or it has a record', (t) => {
+  const { read } = reading();
+  const named = (given: unknown, body: object = BODY) =>
+    read({ body, properties: { messageId: 'm', replyTo: 'r', headers: { 'x-request-id': given } } });
+  for (const id of ['x', 'Root=1-67891233-abcdef012345', 'a'.repeat(128)]) t.is(named(id).id, id);
+  for (const malformed of ['', 'a b', 'a\nb', 'é', 'a'.repeat(129), 7, ['x'], null])
+    t.is(named(malformed).id, 'm', String(malformed));
+  t.is(named('x', { id: 13, ...BODY }).id, '13');
+  t.is(named('x').key, named('y').key, 'it is known again by its message id');
+  const unnamed = { headers: { 'x-request-id': 'x' } };
+  t.is(read({ properties: unnamed }).id, 'x');
+  t.is(read({ properties: unnamed }).key, undefined, 'that id is not its own');
+});
+
 test('a message is known again by its queue, caller, name, reply address and body', (t) => {
   const { read } = reading();
   const same: Given = { properties: { messageId: 'm', replyTo: 'r' } };
@@ -153,6 +167,17 @@ test('a request is large above 64 KiB', (t) => {
   t.deepEqual(sizes, [false, true]);
 });
 
+test('a request that an operator has sent again says how often', (t) => {
+  const { read } = reading();
+  for (const [sent, replays] of [
+    [3, 3],
+    ['3', undefined],
+    [-1, undefined],
+    [undefined, undefined],
+  ] as const)
+    t.is(callOf(read({ properties: { headers: { 'x-replayed': sent } } }), FIRST).replays, replays);
+});
+
 test('a call has what its message says', (t) => {
   const { read, lost } = reading({ channels: [CHANNEL, { ...CHANNEL, reaches: () => false }] });
   const headers = { 'timeout-ms': 7_000, traceparent: TRACEPARENT, tracestate: 'a=1', other: 'x' };
@@ -170,6 +195,7 @@ test('a call has what its message says', (t) => {
     door: 'amqp',
     encoding: 'json',
     attempt: 1,
+    replays: undefined,
     context: { traceparent: TRACEPARENT, tracestate: 'a=1' },
     traceId: undefined,
     delivery: 'first',

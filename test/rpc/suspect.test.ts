@@ -81,6 +81,14 @@ test('a dead-lettered message tells why, when, until when its caller waits, and 
       'x-ends-at': now + 1_000,
     },
   });
+  t.true(deadLetterProperties(dead, clock, 'given up', true).headers?.['x-may-have-begun']);
+});
+
+test('a replayed message may be one of two, as a requeued one, and its time does not count from when it was sent', (t) => {
+  const clock = new ManualClock();
+  const properties = { timestamp: clock.wallTime() / 1_000 - 900, headers: { 'x-replayed': 1 } };
+  t.true(isRequeued(properties));
+  t.is(timeLeft(deliveryOf(properties), clock), 300_000);
 });
 
 test('a caller waits for its time limit or the expiration, less what has passed since the request was sent', (t) => {

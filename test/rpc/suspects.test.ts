@@ -9,13 +9,7 @@ import { checkingChannel } from '../support/checking-channel.js';
 import { whenAborted } from '../../src/lib/when-aborted.js';
 import { eventually } from '../support/eventually.js';
 import { faultyLink } from '../support/faulty-link.js';
-import {
-  loseWorker,
-  makeQueue,
-  RawCaller,
-  type RunningRequests,
-  serveRequests,
-} from '../support/requests.js';
+import { connectionLoser, loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 
 const REQUEST = JSON.stringify({ request_body: { action: 'act' } });
 
@@ -44,20 +38,6 @@ async function movedCopy(t: ExecutionContext, broker: TestBroker, options: Optio
   await service.drain(0);
   await service.close();
   return { queue, caller, id, copy: await caller.take('suspects') };
-}
-
-/**
- * Cuts the connection again and again. Resolves when the service has these many requests again that wait for their turn: what is
- * lost on the way to it, any worker may have begun, as far as it knows.
- */
-function connectionLoser({ cut, events }: RunningRequests) {
-  let received = 0;
-  events.on('received', () => received++);
-  return async (waiting: number) => {
-    const expected = received + waiting;
-    cut();
-    await eventually('they are delivered again', () => received >= expected);
-  };
 }
 
 // A request that another worker may have begun before it was lost.
@@ -283,6 +263,7 @@ for (const broker of brokers()) {
       await eventually('nothing is held', () => service.held === 0);
       const caller = await RawCaller.open(t, broker, queue);
       const dead = await caller.take('error queue');
+      t.like(dead.properties.headers, { 'x-may-have-begun': true });
       t.regex(String(dead.properties.headers?.['x-reason']), /100 workers were lost/);
       t.is(begun(), 0);
     },

@@ -173,7 +173,7 @@ if (rabbit !== undefined) {
       await connection.close(systemClock);
     };
     await t.notThrowsAsync(open(`amqps://127.0.0.1:${tlsPort}`, own));
-    await t.notThrowsAsync(open(`amqps://user:secret@127.0.0.1:${tlsPort}`, own));
+    await t.notThrowsAsync(open(`amqps://user:Zqsecret@127.0.0.1:${tlsPort}`, own));
     await t.throwsAsync(open(`amqps://127.0.0.1:${tlsPort}`, { ca }), {
       message:
         'no login mechanism is shared: the broker offers EXTERNAL, AMQPLAIN, and this side can use PLAIN',
@@ -182,8 +182,9 @@ if (rabbit !== undefined) {
     await t.throwsAsync(open(`amqp://127.0.0.1:${port}`, own), {
       message: /^no login mechanism is shared: the broker offers .*AMQPLAIN, and this side can use PLAIN$/,
     });
-    const { lines, result } = await checkBrokers([{ url: `amqp://user:secret@127.0.0.1:${port}` }], {
+    const { lines, result } = await checkBrokers([{ url: `amqp://user:Zqsecret@127.0.0.1:${port}` }], {
       queue: 'fleet_manager',
+      queueType: 'classic',
       tls: undefined,
       gateway: false,
       settings: 'AMQP_URL',

@@ -98,8 +98,28 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     { HTTP_PORT: 'http' },
     /^HTTP_PORT must be a port number, 0 for a free port, or off; it is "/,
   ],
+  'a port of the metrics that is another word': [
+    { METRICS_PORT: 'on' },
+    /^METRICS_PORT must be a port number, 0 for a free port, gateway or off; it is "/,
+  ],
   'a token that is too short': [{ HTTP_TOKEN: 'secret' }, /^HTTP_TOKEN must have at least 16 characters$/],
   'a token that is not ASCII': [{ HTTP_TOKEN: 'sécret-of-sixteen' }, /^HTTP_TOKEN must be printable ASCII$/],
+  'a management plugin without a scheme': [
+    { AMQP_MANAGEMENT_URL: 'rabbit:15672' },
+    /^AMQP_MANAGEMENT_URL must be an http:\/\/ or https:\/\/ URL/,
+  ],
+  'a management plugin with an @ in its password': [
+    { AMQP_MANAGEMENT_URL: 'http://user:pass@word@rabbit:15672' },
+    /^AMQP_MANAGEMENT_URL must be .*%40$/,
+  ],
+  'a management plugin with the scheme of the broker': [
+    { AMQP_MANAGEMENT_URL: 'amqp://rabbit:5672' },
+    /^AMQP_MANAGEMENT_URL must be an http/,
+  ],
+  'a broker with the scheme of its management plugin': [
+    { AMQP_URL: 'http://rabbit:15672' },
+    /^AMQP_URL must be one or more amqp/,
+  ],
   'a limit for requests that is too small': [
     { MAX_MESSAGE_BYTES: '10' },
     /^MAX_MESSAGE_BYTES must be at least 1024; it is "/,

@@ -254,3 +254,52 @@ test('a setting that is not a secret is not read from a file', async (t) => {
   const directory = await folder(t, { queue: 'requests' });
   t.is(read({ QUEUE_NAME_FILE: join(directory, 'queue') }).rpc.queue, 'fleet_manager');
 });
+
+test('a credential of systemd is the value of its setting, or the file that its setting names', async (t) => {
+  const directory = await folder(t, {
+    'fleet-manager_AMQP_URL': 'amqp://of-credential\n',
+    'fleet-manager_PREFETCH': '40\n',
+    'fleet-manager_SSH_KEY_FILE': 'a key',
+    'of-another_AMQP_URL': 'amqp://other',
+  });
+  const env = { CREDENTIALS_DIRECTORY: directory };
+  const { amqp, rpc, ssh } = serving(env);
+  t.deepEqual(amqp?.urls, ['amqp://of-credential']);
+  t.is(rpc.prefetch, 40);
+  t.is(String(ssh.privateKey), 'a key');
+  const source = { env, directory: NOWHERE };
+  t.like(shownSetting(source, 'SSH_KEY_FILE'), {
+    value: join(directory, 'fleet-manager_SSH_KEY_FILE'),
+    from: 'environment',
+  });
+});
+
+test('a credential overrides the configuration file', async (t) => {
+  const directory = await folder(t, {
+    'config/development.json': '{"AMQP_URL": "amqp://of-file"}',
+    'fleet-manager_AMQP_URL': 'amqp://of-credential',
+  });
+  t.deepEqual(read({ CREDENTIALS_DIRECTORY: directory }, directory).amqp?.urls, ['amqp://of-credential']);
+});
+
+test('a credential beside another source of the same setting, or for no setting, is refused', async (t) => {
+  const directory = await folder(t, {
+    'fleet-manager_AMQP_URL': 'amqp://of-credential',
+    'fleet-manager_HTTP_TOKEN': 'tokentokentokentoken',
+    'fleet-manager_AMQPURL': 'amqp://of-credential',
+  });
+  const env = { CREDENTIALS_DIRECTORY: directory, AMQP_URL: 'amqp://of-env', HTTP_TOKEN_FILE: '/token' };
+  t.deepEqual(
+    problemsOf(t, () => read(env)),
+    [
+      'AMQP_URL and the credential fleet-manager_AMQP_URL are both set: set one of them',
+      'HTTP_TOKEN_FILE and the credential fleet-manager_HTTP_TOKEN are both set: set one of them',
+      'there is no setting for the credential fleet-manager_AMQPURL',
+    ],
+  );
+});
+
+test('without a folder of credentials nothing is read from one', (t) => {
+  t.deepEqual(serving({ CREDENTIALS_DIRECTORY: '' }), serving({}));
+  t.deepEqual(serving({ CREDENTIALS_DIRECTORY: NOWHERE }), serving({}));
+});

@@ -23,7 +23,27 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     { CLAIMS_ETCD_URL: 'http://etcd1:2379,etcd2:2379' },
     /^CLAIMS_ETCD_URL must be an http/,
   ],
+  'priorities of quorum queues': [
+    { QUEUE_TYPE: 'quorum', QUEUE_MAX_PRIORITY: '5' },
+    /^QUEUE_MAX_PRIORITY is set, but QUEUE_TYPE is quorum/,
+  ],
+  'an audit that is required, and off': [
+    { AUDIT_REQUIRED: 'true', AUDIT_READS: 'true' },
+    /^AUDIT_REQUIRED, AUDIT_READS set, but AUDIT is off/,
+  ],
+  'an audit that is required, and goes where nothing says that it is kept': [
+    { AUDIT: 'stderr', AUDIT_REQUIRED: 'true' },
+    /^AUDIT_REQUIRED is true, but AUDIT is stderr/,
+  ],
+  'a word for the audit that is none': [
+    { AUDIT: 'steam' },
+    /^AUDIT must be off, stderr, stream, or the path/,
+  ],
   'a port that is too large': [{ HTTP_PORT: '65536' }, /^HTTP_PORT must be at most 65535$/],
+  'a port of the metrics that is too large': [
+    { METRICS_PORT: '65536' },
+    /^METRICS_PORT must be at most 65535$/,
+  ],
 };
 
 for (const [what, [env, problem]] of Object.entries(REFUSED)) {
@@ -55,6 +75,14 @@ test('a memory budget without room for the largest request is refused, with the 
     );
     t.notThrows(() => read({ AMQP_URL: 'amqp://localhost', ...large }), 'a caller decodes no requests');
   }
+});
+
+test('a sandbox has no stream for the audit, but may have a file', (t) => {
+  const [problem = '', ...more] = problemsOf(t, () => serving({ AUDIT: 'stream' }));
+  t.regex(problem, /^AUDIT is stream, but the broker of a sandbox has no streams/);
+  t.deepEqual(more, []);
+  t.is(serving({ AUDIT: './audit.jsonl' }).audit?.target, './audit.jsonl');
+  t.is(serving({}).audit, undefined);
 });
 
 test('outside of development and test the sandbox is refused, and the problem names AMQP_URL', (t) => {
@@ -179,13 +207,39 @@ test('a gateway that other machines can reach needs a token', (t) => {
     t.deepEqual(
       problemsOf(t, () => serving({ HTTP_HOST })),
       [
-        `HTTP_HOST is ${HTTP_HOST}, which other machines can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
+        `HTTP_HOST is ${HTTP_HOST}, which other machines can reach: set HTTP_TOKEN or HTTP_TOKENS_FILE, or leave HTTP_HOST at 127.0.0.1`,
       ],
     );
     t.notThrows(() => serving({ HTTP_HOST, HTTP_TOKEN: '0123456789abcdef' }));
+    t.notThrows(() => serving({ HTTP_HOST, HTTP_TOKENS_FILE: '/etc/tokens.json' }));
     t.notThrows(() => serving({ AMQP_URL: 'amqp://localhost', HTTP_HOST, HTTP_PORT: 'off' }));
     t.notThrows(() => read({ HTTP_HOST }), '`call` uses it as the address of the gateway');
   }
   for (const HTTP_HOST of ['127.0.0.1', '127.1.2.3', '::1', 'localhost'])
     t.notThrows(() => serving({ HTTP_HOST }));
+});
+
+test('metrics that other machines can reach need a token', (t) => {
+  for (const METRICS_HOST of ['0.0.0.0', '::', '10.0.0.1']) {
+    const env = { METRICS_PORT: '9187', METRICS_HOST };
+    t.deepEqual(
+      problemsOf(t, () => serving(env)),
+      [
+        `METRICS_HOST is ${METRICS_HOST}, which other machines can reach: set METRICS_TOKEN, or leave METRICS_HOST at 127.0.0.1`,
+      ],
+    );
+    t.notThrows(() => serving({ ...env, METRICS_TOKEN: '0123456789abcdef' }));
+    t.notThrows(() => serving({ METRICS_HOST }), 'they are off');
+    t.notThrows(() => serving({ METRICS_PORT: 'gateway', METRICS_HOST }), 'the gateway has its own address');
+  }
+  t.notThrows(() => serving({ METRICS_PORT: '9187' }));
+});
+
+test('metrics on the port of a gateway that is off are refused', (t) => {
+  const env = { AMQP_URL: 'amqp://localhost', METRICS_PORT: 'gateway' };
+  t.deepEqual(
+    problemsOf(t, () => serving({ ...env, HTTP_PORT: 'off' })),
+    ['METRICS_PORT is gateway, but HTTP_PORT is off: set a port for the metrics, or for the gateway'],
+  );
+  t.notThrows(() => serving(env));
 });

@@ -8,6 +8,7 @@ test('with nothing set the service is a sandbox with these settings', (t) => {
   t.deepEqual(serving({}), {
     environment: 'development',
     amqp: undefined,
+    amqpManagementUrl: undefined,
     openaperture: undefined,
     rpc: {
       queue: 'fleet_manager',
@@ -26,7 +27,9 @@ test('with nothing set the service is a sandbox with these settings', (t) => {
     },
     claims: undefined,
     plugins: { paths: undefined, readOnly: false, only: undefined },
-    http: { host: '127.0.0.1', port: 8080, token: undefined },
+    policyFile: undefined,
+    http: { host: '127.0.0.1', port: 8080, token: undefined, tokensFile: undefined },
+    metrics: undefined,
     shutdownGraceMs: 20_000,
     watchdogSeconds: 30,
     ssh: {
@@ -81,9 +84,15 @@ test('every setting is read', async (t) => {
     PLUGIN_PATHS: '/opt/plugins:more',
     READ_ONLY: 'true',
     ACTIONS: 'list_units, list_machines',
+    POLICY_FILE: '/etc/policy.yaml',
     HTTP_HOST: '0.0.0.0',
     HTTP_PORT: '0',
     HTTP_TOKEN: '0123456789abcdef',
+    HTTP_TOKENS_FILE: '/etc/tokens.json',
+    AMQP_MANAGEMENT_URL: 'https://admin:secret@one.example:15671',
+    METRICS_HOST: '10.0.0.5',
+    METRICS_PORT: '9187',
+    METRICS_TOKEN: 'fedcba9876543210',
     MAX_MESSAGE_BYTES: '2048',
     MEMORY_BUDGET_BYTES: '33554432',
     MAX_ANSWER_BYTES: '4096',
@@ -99,6 +108,7 @@ test('every setting is read', async (t) => {
       urls: ['amqps://user:password@one.example:5671/vhost', 'amqps://two.example'],
       tls: { ca: Buffer.from('CA'), cert: Buffer.from('CERT'), key: Buffer.from('KEY') },
     },
+    amqpManagementUrl: 'https://admin:secret@one.example:15671',
     openaperture: undefined,
     rpc: {
       queue: 'requests',
@@ -122,7 +132,9 @@ test('every setting is read', async (t) => {
       ca: Buffer.from('CA'),
     },
     plugins: { paths: ['/opt/plugins', 'more'], readOnly: true, only: ['list_units', 'list_machines'] },
-    http: { host: '0.0.0.0', port: 0, token: '0123456789abcdef' },
+    policyFile: '/etc/policy.yaml',
+    http: { host: '0.0.0.0', port: 0, token: '0123456789abcdef', tokensFile: '/etc/tokens.json' },
+    metrics: { host: '10.0.0.5', port: 9187, token: 'fedcba9876543210' },
     shutdownGraceMs: 0,
     watchdogSeconds: 0,
     ssh: {
@@ -138,6 +150,14 @@ test('every setting is read', async (t) => {
     log: { level: 'debug', format: 'text' },
     hostname: 'here',
   });
+});
+
+test('METRICS_PORT is the port of the metrics, or that of the gateway', (t) => {
+  const portOf = (METRICS_PORT: string) => serving({ METRICS_PORT }).metrics?.port;
+  t.is(portOf('9187'), 9187);
+  t.is(portOf('0'), 0);
+  t.is(portOf('gateway'), 'gateway');
+  t.is(portOf('off'), undefined);
 });
 
 test('HTTP_PORT=off disables the gateway', (t) => {

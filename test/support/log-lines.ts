@@ -1,4 +1,5 @@
 import { Writable } from 'node:stream';
+import { refuseSecretsIn } from './planted-secrets.js';
 import { Log } from '../../src/telemetry/log.js';
 
 /** A log whose lines a test can read. */
@@ -10,6 +11,7 @@ export function logLines(): {
   const lines: Record<string, unknown>[] = [];
   const stream = new Writable({
     write(chunk, _encoding, done) {
+      refuseSecretsIn(String(chunk), 'the log');
       for (const line of String(chunk)
         .split('\n')
         .filter((each) => each !== ''))

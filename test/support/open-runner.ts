@@ -12,8 +12,10 @@ import { logRequests } from '../../src/telemetry/request-log.js';
 import { doing } from './actions.js';
 import { logLines } from './log-lines.js';
 import { ManualClock } from './manual-clock.js';
+import { planted } from './planted-secrets.js';
 
-interface RunnerSettings {
+interface RunnerSettings
+  extends Pick<RunnerOptions, 'policy' | 'clusterName' | 'clusterToken' | 'beforeChange' | 'inContextOf'> {
   maxCalls?: number;
   concurrency?: number;
   clusterConcurrency?: number;
@@ -22,12 +24,15 @@ interface RunnerSettings {
   claims?: ChangeClaims;
 }
 
+/** The etcd token of the cluster. */
+export const TOKEN = planted('token');
+
 /** A call of the action `act` on a cluster. */
 export function callOf(changes: Partial<Call> = {}): Call {
   return {
     id: 'r1',
     action: 'act',
-    target: 'token',
+    target: TOKEN,
     parameters: undefined,
     timeoutMs: undefined,
     waitedMs: 0,

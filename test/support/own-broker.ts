@@ -5,14 +5,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
+import { fieldsOf } from '../../src/lib/fields-of.js';
 import { connect } from '../../src/rpc/patched-amqplib.js';
 import type { TestBroker } from './brokers.js';
 import { eventually } from './eventually.js';
+import { noteImpossible } from './note-skipped.js';
+import { planted } from './planted-secrets.js';
 import { inRepository } from './repository.js';
 
 /** A separate RabbitMQ, which a test can stop, start and manage. */
 export interface OwnBroker extends TestBroker {
   port: number;
+  /** That of each user whom `user` adds. */
+  password: string;
   /** Starts it (again); resolves when it serves. Durable objects are kept. */
   start(): Promise<void>;
   stop(): Promise<void>;
@@ -35,20 +40,51 @@ export interface OwnBroker extends TestBroker {
 const run = promisify(execFile);
 
 /** Starts one that goes with the test. */
-export async function ownBroker(t: ExecutionContext, settings: readonly string[] = []): Promise<OwnBroker> {
-  const { broker, remove } = await startOwnBroker(settings);
+export async function ownBroker(
+  t: ExecutionContext,
+  settings: readonly string[] = [],
+  options: OwnBrokerOptions = {},
+): Promise<OwnBroker> {
+  const { broker, remove } = await startOwnBroker(settings, options);
   t.teardown(remove);
   return broker;
+}
+
+/** What a broker of one's own may have besides lines of `rabbitmq.conf`. */
+export interface OwnBrokerOptions {
+  /** Erlang terms of `advanced.config`. */
+  advanced?: string;
+  /** The folder of another RabbitMQ, as `newerRabbitmq` returns it; `ctl` does not work with it. */
+  root?: string;
+  /** Plugins of RabbitMQ to enable. */
+  plugins?: readonly string[];
+}
+
+/** The folder of a RabbitMQ that is newer than the installed one; undefined, and reported, where it cannot run. */
+export async function newerRabbitmq(): Promise<string | undefined> {
+  try {
+    return (await run(inRepository('scripts/newer-rabbitmq'), ['folder'])).stdout.trim();
+  } catch (error) {
+    const { code, stderr } = fieldsOf(error);
+    if (code !== 77 && process.env.REQUIRE_SERVICES === '1') throw error;
+    noteImpossible('the tests over a newer RabbitMQ', String(stderr).trim());
+    return undefined;
+  }
 }
 
 /** Starts one for several tests. @param settings lines of `rabbitmq.conf` */
 export async function startOwnBroker(
   settings: readonly string[] = [],
+  { advanced, root, plugins = [] }: OwnBrokerOptions = {},
 ): Promise<{ broker: OwnBroker; remove: () => Promise<void> }> {
   const directory = await mkdtemp(join(process.env.SERVERS_FOLDER ?? tmpdir(), 'rabbitmq-'));
   await mkdir(join(directory, 'conf.d'));
   await writeFile(join(directory, 'conf.d/10.conf'), settings.map((line) => `${line}\n`).join(''));
+  if (advanced !== undefined) await writeFile(join(directory, 'advanced.config'), advanced);
+  await writeFile(join(directory, 'enabled_plugins'), `[${plugins.join(', ')}].\n`);
   const port = Number((await run(inRepository('scripts/free-port'))).stdout);
+  /** Of the users that tests add. */
+  const password = planted('broker-password');
   const urlOf = (login: string) => `amqp://${login}@127.0.0.1:${port}`;
   const brokerOf = (name: string, url: string): TestBroker => ({
     name,
@@ -58,7 +94,8 @@ export async function startOwnBroker(
   });
   let end = async (_signal: 'SIGTERM' | 'SIGKILL') => {};
   const start = async () => {
-    const rabbitmq = spawn(inRepository('scripts/rabbitmq'), [directory, String(port)], { stdio: 'ignore' });
+    const args = [directory, String(port), ...(root === undefined ? [] : [root])];
+    const rabbitmq = spawn(inRepository('scripts/rabbitmq'), args, { stdio: 'ignore' });
     const exited = once(rabbitmq, 'exit');
     end = async (signal) => {
       rabbitmq.kill(signal);
@@ -87,16 +124,17 @@ export async function startOwnBroker(
   const user: OwnBroker['user'] = async (name, { configure = '.*', write = '.*', read = '.*' }) => {
     const [login, ...permissions] = [name, configure, write, read].map(binary);
     await evaluate(
-      `case rabbit_auth_backend_internal:exists(${login}) of true -> ok; false -> rabbit_auth_backend_internal:add_user(${login}, <<"secret">>, <<"test">>) end, ` +
+      `case rabbit_auth_backend_internal:exists(${login}) of true -> ok; false -> rabbit_auth_backend_internal:add_user(${login}, ${binary(password)}, <<"test">>) end, ` +
         `rabbit_auth_backend_internal:set_permissions(${login}, <<"/">>, ${permissions.join(', ')}, <<"test">>)`,
     );
     const forgotten = `lists:all(fun({P, I}) -> proplists:get_value(user, I) =/= ${login} orelse process_info(P, current_function) =:= {current_function, {erlang, hibernate, 3}} end, ets:tab2list(channel_created))`;
     await eventually('its channels are idle', async () => (await evaluate(forgotten)) === 'true');
-    return brokerOf(name, urlOf(`${name}:secret`));
+    return brokerOf(name, urlOf(`${name}:${password}`));
   };
   const broker = {
     ...brokerOf('own RabbitMQ', urlOf('guest:guest')),
     port,
+    password,
     start,
     stop: () => end('SIGTERM'),
     ctl,

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
+import { planted } from './planted-secrets.js';
 import { eventually } from './eventually.js';
 import { noteSkipped } from './note-skipped.js';
 import { inRepository } from './repository.js';
@@ -92,14 +93,15 @@ export async function ownEtcd(t: ExecutionContext, { tls = false } = {}): Promis
   };
 }
 
-/** Turns authentication on: the user `worker` with the password `secret` may use only the keys of the service. */
+/** Turns authentication on: the user `worker` may use only the keys of the service. */
 export async function withUser(etcd: OwnEtcd): Promise<{ user: string; password: string }> {
+  const password = planted('etcd-password');
   const text = (value: string) => Buffer.from(value).toString('base64');
   for (const [path, body] of [
     ['auth/user/add', { name: 'root', password: 'root' }],
     ['auth/role/add', { name: 'root' }],
     ['auth/user/grant', { user: 'root', role: 'root' }],
-    ['auth/user/add', { name: 'worker', password: 'secret' }],
+    ['auth/user/add', { name: 'worker', password }],
     ['auth/role/add', { name: 'fleet' }],
     [
       'auth/role/grant',
@@ -114,7 +116,7 @@ export async function withUser(etcd: OwnEtcd): Promise<{ user: string; password:
     const response = await etcd.post(path, body);
     if ('error' in response) throw new Error(`${path}: ${JSON.stringify(response)}`);
   }
-  return { user: 'worker', password: 'secret' };
+  return { user: 'worker', password };
 }
 
 async function serves(url: string): Promise<boolean> {

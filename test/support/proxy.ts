@@ -18,10 +18,14 @@ export interface Proxy {
   accept(): void;
 }
 
-/** Starts a proxy on loopback that is stopped when the test ends. */
+/**
+ * Starts a proxy that is stopped when the test ends.
+ * @param address where it listens; on loopback by default
+ */
 export async function startProxy(
   t: Pick<ExecutionContext, 'teardown'>,
   target: { port: number },
+  address = '127.0.0.1',
 ): Promise<Proxy> {
   const pairs = new Set<[Socket, Socket]>();
   const frozen = new Set<[Socket, Socket]>();
@@ -52,7 +56,7 @@ export async function startProxy(
     cut();
     server.close();
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(0, address);
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   const swallow = () => {

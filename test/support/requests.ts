@@ -19,7 +19,8 @@ import { cuttable, type TestBroker } from './brokers.js';
 import { eventually } from './eventually.js';
 import type { Isolation } from '../../src/core/isolation.js';
 import { logLines } from './log-lines.js';
-import { queuesOf } from '../../src/rpc/queues.js';
+import { refuseSecretsIn } from './planted-secrets.js';
+import { type NewQueues, queuesOf } from '../../src/rpc/queues.js';
 
 export interface RunningRequests {
   queue: string;
@@ -48,6 +49,8 @@ interface Settings {
   clock: Clock;
   /** Where repeated requests run; undefined: in this process. */
   isolation: Omit<Isolation, 'close'> | undefined;
+  /** What the queues are like that it makes. */
+  makes: NewQueues | undefined;
   /** Whether to wait until it accepts requests; true by default. */
   waits: boolean;
 }
@@ -74,6 +77,7 @@ export async function serveRequests(
     clock: systemClock,
     waits: true,
     isolation: undefined,
+    makes: undefined,
     ...settings,
   };
   const logs = logLines();
@@ -105,6 +109,7 @@ export async function serveRequests(
       log: logs.log,
     },
     queue,
+    makes: options.makes,
     prefetch,
     runner,
     events,
@@ -138,6 +143,20 @@ export async function makeQueue(
   const channel = await connection.createChannel();
   await channel.assertQueue(queue, { durable: true, ...options });
   await connection.close();
+}
+
+/**
+ * Cuts the connection again and again. Resolves when the service has these many requests again that wait for their turn: what is
+ * lost on the way to it, any worker may have begun, as far as it knows.
+ */
+export function connectionLoser({ cut, events }: RunningRequests) {
+  let received = 0;
+  events.on('received', () => received++);
+  return async (waiting: number) => {
+    const expected = received + waiting;
+    cut();
+    await eventually('they are delivered again', () => received >= expected);
+  };
 }
 
 /** Takes this many messages off the queue, like a worker that is then lost: they are delivered again. */
@@ -209,7 +228,10 @@ export class RawCaller {
       `an answer to ${correlationId}`,
       () => this.repliesFor(correlationId)[0],
     );
-    return { message, answer: JSON.parse(message.content.toString()) };
+    const answer: Answered = JSON.parse(message.content.toString());
+    // A reply contains the request too, with the token that its caller has sent.
+    refuseSecretsIn(JSON.stringify({ ...answer, request_body: undefined }), 'a reply');
+    return { message, answer };
   }
 
   repliesFor(correlationId: string): ConsumeMessage[] {

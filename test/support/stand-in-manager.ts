@@ -7,6 +7,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { stringifyExactly } from '../../src/lib/exact-json.js';
 import type { Clock } from '../../src/plugin.js';
 import { systemClock } from '../../src/lib/clock.js';
+import { planted } from './planted-secrets.js';
 
 type Id = number | bigint;
 
@@ -91,7 +92,7 @@ const PORTS = { from: 11_000, to: 20_000 };
  */
 export class StandInManager {
   readonly clientId = 'fleet-manager';
-  readonly clientSecret = `secret-${randomUUID()}`;
+  readonly clientSecret = planted('client-secret');
   readonly calls: ReceivedCall[] = [];
   readonly records = new Map<string, StandInRecord>();
   readonly modules: {

@@ -22,6 +22,8 @@ export interface SystemdMachine {
   /** As fleet lists it. */
   machine: Machine;
   address: string;
+  /** The address of this process for the machine. */
+  gateway: string;
   /** Makes this happen to it; after `boot` it accepts connections. */
   control(event: Event): Promise<void>;
   /**
@@ -62,10 +64,19 @@ export async function machinesCanRun(tests: string): Promise<boolean> {
   return false;
 }
 
-/** Boots machines; they end at the latest with this process. */
-export async function bootMachines(count: number): Promise<SystemdMachines> {
+/**
+ * Boots machines; they end at the latest with this process.
+ * @param shared files and folders that they have, read-only, and where
+ */
+export async function bootMachines(
+  count: number,
+  shared: Readonly<Record<string, string>> = {},
+): Promise<SystemdMachines> {
   const folder = await mkdtemp(join(tmpdir(), 'machines-'));
-  const script = spawn(SCRIPT, ['run', folder, String(count)], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const binds = Object.entries(shared).map(([source, target]) => `${source}:${target}`);
+  const script = spawn(SCRIPT, ['run', folder, String(count), ...binds], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   const ended = once(script, 'close');
   const stop = async () => {
     script.stdin.end();
@@ -94,7 +105,7 @@ export async function bootMachines(count: number): Promise<SystemdMachines> {
 
 /** What `scripts/machines run` prints first. */
 interface Booted {
-  machines: { name: string; address: string; id: string }[];
+  machines: { name: string; address: string; gateway: string; id: string }[];
   key: string;
   knownHosts: string;
 }
@@ -117,7 +128,7 @@ function controlLines(script: ChildProcess, nextAnswer: () => Promise<string>): 
 }
 
 function newMachine(
-  { name, address, id }: Booted['machines'][number],
+  { name, address, gateway, id }: Booted['machines'][number],
   { key, knownHosts, control }: Pick<Booted, 'key' | 'knownHosts'> & { control: Control },
 ): SystemdMachine {
   const options = [
@@ -143,6 +154,7 @@ function newMachine(
   return {
     machine: { id, primaryIP: address, metadata: {} },
     address,
+    gateway,
     run,
     control: async (event) => control(`${event} ${name}`),
     installCommand: async (command, text) => {

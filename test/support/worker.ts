@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { ExecutionContext } from 'ava';
+import { refuseSecretsIn } from './planted-secrets.js';
 
 export interface Worker {
   process: ChildProcess;
@@ -35,6 +36,7 @@ export async function startWorker(
   const reader = createInterface(worker.stderr);
   const ready = new Promise<void>((resolve, reject) => {
     reader.on('line', (line) => {
+      refuseSecretsIn(line, 'the log of a worker');
       lines.push(parsed(line));
       if (lines.at(-1)?.message === 'accepting requests') resolve();
     });

@@ -70,6 +70,69 @@ test('a request gets one line, when its reply has been sent', (t) => {
   t.false(JSON.stringify(logs.lines).includes('very-secret-token'));
 });
 
+test('each line names the caller, and the units that the request names', (t) => {
+  for (const [units, unit] of [
+    [[], undefined],
+    [['a.service'], 'a.service'],
+    [['a.service', 'b.service'], 'a.service b.service'],
+  ] as const) {
+    const { events, logs, call, settle } = opened();
+    settle(DONE, { units: [...units] });
+    events.emit('answered', { call, reply: DONE, dropped: false, at: 2_000 });
+    t.is(logs.lines[0]?.caller, 'anonymous');
+    t.is(logs.lines[0]?.unit, unit);
+  }
+});
+
+test('the beginning of a change is logged, and not that of a read', (t) => {
+  const { events, logs, call } = opened();
+  const change = description && { ...description, effect: 'change' as const };
+  for (const each of [description, change]) {
+    events.emit('received', { call, at: 1_000 });
+    if (each !== undefined)
+      events.emit('admitted', {
+        call,
+        action: each,
+        cluster: undefined,
+        units: [],
+        rule: undefined,
+        at: 1_000,
+      });
+    events.emit('began', { call, at: 1_200 });
+  }
+  t.is(logs.lines.length, 1);
+  t.like(logs.lines[0], { level: 'info', message: 'change started', request: 'r7', action: 'act' });
+});
+
+test('a failure of the service or of the cluster is a warning, a defect an error, and one of the caller neither', (t) => {
+  for (const [code, dropped, level] of [
+    ['invalid_parameters', false, 'info'],
+    ['forbidden', false, 'info'],
+    ['invalid_parameters', true, 'warn'],
+    ['cluster_unreachable', false, 'warn'],
+    ['timeout', false, 'warn'],
+    ['a_code_of_a_plugin', false, 'warn'],
+    ['internal', false, 'error'],
+    ['worker_lost', true, 'error'],
+  ] as const) {
+    const { events, logs, call, settle } = opened();
+    const reply: Reply = { status: 'error', body: { errors: ['no'], code } };
+    settle(reply);
+    events.emit('answered', { call, reply, dropped, at: 2_000 });
+    t.is(logs.lines[0]?.level, level, code);
+  }
+});
+
+test('the line of a request that an operator has sent again says how often', (t) => {
+  const { events, logs, call } = opened();
+  events.emit('answered', { call: { ...call, replays: 2 }, reply: DONE, dropped: false, at: 2_000 });
+  events.emit('answered', { call, reply: DONE, dropped: false, at: 2_000 });
+  t.deepEqual(
+    logs.lines.map(({ replays }) => replays),
+    [2, undefined],
+  );
+});
+
 test('the line says what the caller really got', (t) => {
   const { events, logs, call, settle } = opened();
   settle(DONE);

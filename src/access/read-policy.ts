@@ -1,0 +1,100 @@
+import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
+import { reasonOf } from '../lib/errors.js';
+import { printable } from '../lib/printable.js';
+import { type Path, problemsBySchema, type SchemaProblem } from './check-by-schema.js';
+import { MAX_POLICY_BYTES, POLICY_SCHEMA, type PolicyFile } from './policy-definition.js';
+
+const MAX_PROBLEMS = 20;
+/** How often an alias may be used in all: aliases of aliases grow without a limit. */
+const MAX_ALIASES = 100;
+
+/**
+ * Reads the text of a policy file, YAML 1.2 or JSON.
+ * @throws Error that lists what is wrong, each problem with its line and column
+ */
+export function readPolicy(text: string): PolicyFile {
+  if (Buffer.byteLength(text) > MAX_POLICY_BYTES)
+    throw new Error(`it has more than ${MAX_POLICY_BYTES} bytes`);
+  const lines = new LineCounter();
+  const at = (offset: number | undefined) => {
+    const { line, col } = lines.linePos(offset ?? 0);
+    return `line ${line}, column ${col}`;
+  };
+  const { document, value } = parsed(text, lines, at);
+  const problems = problemsBySchema(value, POLICY_SCHEMA);
+  if (problems.length === 0) problems.push(...sameNames(value as PolicyFile));
+  refuse(
+    problems.map(({ path, message, ofKey = false }) => {
+      const place = at(offsetOf(document.contents, path, ofKey));
+      return `${place}: ${printable(shownPath(path))} ${message}`;
+    }),
+  );
+  // It is as the schema says, of which the type is the form.
+  return value as PolicyFile;
+}
+
+function parsed(text: string, lineCounter: LineCounter, at: (offset: number) => string) {
+  let document;
+  try {
+    // The parser's own messages would quote lines of the file.
+    document = parseDocument(text, { lineCounter, prettyErrors: false, stringKeys: true });
+  } catch (error) {
+    // It is nested so deeply that the parser has no room for it.
+    throw new Error(`it cannot be read: ${reasonOf(error)}`, { cause: error });
+  }
+  // A warning says that something is not read as it is written, such as an unknown tag.
+  const { errors, warnings } = document;
+  refuse([...errors, ...warnings].map(({ pos: [start], message }) => `${at(start)}: ${printable(message)}`));
+  try {
+    const value: unknown = document.toJS({ maxAliasCount: MAX_ALIASES });
+    return { document, value };
+  } catch (error) {
+    throw new Error(`it cannot be read: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
+/** @throws Error with the first problems, when there are any */
+function refuse(problems: readonly string[]): void {
+  if (problems.length === 0) return;
+  const more = problems.length > MAX_PROBLEMS ? ['...'] : [];
+  throw new Error([...problems.slice(0, MAX_PROBLEMS), ...more].join('; '));
+}
+
+function sameNames({ rules }: PolicyFile): SchemaProblem[] {
+  const seen = new Set<string>();
+  return rules.flatMap(({ name }, index) => {
+    if (name === undefined) return [];
+    const isKnown = seen.has(name);
+    seen.add(name);
+    return isKnown ? [{ path: ['rules', index, 'name'], message: 'is the name of another rule too' }] : [];
+  });
+}
+
+/** `rules[2].callers[0]` */
+function shownPath(path: Path): string {
+  const text = path.map((each) => (typeof each === 'number' ? `[${each}]` : `.${each}`)).join('');
+  return text === '' ? 'the file' : text.replace(/^\./, '').slice(0, 200);
+}
+
+/** Where a value is, or its key, or what contains it. */
+function offsetOf(contents: unknown, path: Path, ofKey: boolean): number | undefined {
+  let node: unknown = contents;
+  let offset = startOf(contents);
+  for (const [index, step] of path.entries()) {
+    // What an alias stands for is elsewhere: the place of the alias is told.
+    if (isMap(node)) {
+      const pair = node.items.find(({ key }) => isScalar(key) && String(key.value) === step);
+      const isWanted = ofKey && index === path.length - 1;
+      offset = (isWanted ? undefined : startOf(pair?.value)) ?? startOf(pair?.key) ?? offset;
+      node = pair?.value;
+    } else if (isSeq(node)) {
+      node = node.items[Number(step)];
+      offset = startOf(node) ?? offset;
+    } else return offset;
+  }
+  return offset;
+}
+
+function startOf(node: unknown): number | undefined {
+  return isNode(node) ? node.range?.[0] : undefined;
+}

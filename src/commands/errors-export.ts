@@ -1,0 +1,74 @@
+import { closeSync, openSync } from 'node:fs';
+import { stringifyExactly } from '../lib/exact-json.js';
+import { printable } from '../lib/printable.js';
+import { writeWhole } from '../lib/write-whole.js';
+import type { ConfigurationSource } from '../settings/given-settings.js';
+import type { ErrorMessage } from './error-queue.js';
+import {
+  mayBeSelected,
+  selected,
+  type Selection,
+  tellOfOthers,
+  type ErrorsOptions,
+  withErrorQueue,
+} from './errors.js';
+import { detailsOf } from './errors-show.js';
+import { printError, printUnchanged } from './output.js';
+import { type QueuedRequest, requestReader } from './queued-request.js';
+
+export interface ExportOptions extends ErrorsOptions {
+  /** Write to this new file instead of standard output. */
+  output?: string;
+  /** Whether to export bodies and headers unchanged. */
+  withSecrets?: boolean;
+}
+
+/** Only its owner may read it. */
+const MODE = 0o600;
+
+/** Writes messages of the error queue as lines of JSON; without IDs all of them. They stay in the queue. */
+export async function exportErrors(
+  ids: readonly string[],
+  options: ExportOptions,
+  source: ConfigurationSource,
+): Promise<number> {
+  const { output, withSecrets = false } = options;
+  const selection: Selection = { ids, all: ids.length === 0 };
+  // Before anything is read: an existing file is not overwritten.
+  const file = output === undefined ? undefined : openSync(output, 'wx', MODE);
+  try {
+    return await withErrorQueue(options, source, async (queue, { rpc }) => {
+      const read = requestReader(rpc);
+      const lineOf = withSecrets ? wholeLine : lineWithoutSecrets;
+      const found = await queue.look((message) => ({
+        id: message.id,
+        line: mayBeSelected(message.id, selection) ? lineOf(message, read(message)) : '',
+      }));
+      const chosen = selected(found.messages, selection);
+      for (const { line } of chosen) {
+        if (file === undefined) printUnchanged(`${line}\n`);
+        else writeWhole(file, Buffer.from(`${line}\n`));
+      }
+      if (withSecrets && chosen.length > 0)
+        printError(
+          'warning: these lines contain the messages as they were sent, with their cluster tokens\n',
+        );
+      tellOfOthers(found, queue);
+      return 0;
+    });
+  } finally {
+    if (file !== undefined) closeSync(file);
+  }
+}
+
+function lineWithoutSecrets(message: ErrorMessage, request: QueuedRequest): string {
+  return printable(stringifyExactly(detailsOf(message, request)));
+}
+
+/** With all that is needed to publish the message again. */
+function wholeLine(message: ErrorMessage, request: QueuedRequest): string {
+  const { headers, ...properties } = message.properties;
+  const whole = { ...detailsOf(message, request), properties, headers: headers ?? {} };
+  const body = request.encoding === undefined ? null : request.decoded;
+  return printable(stringifyExactly({ ...whole, body, content_base64: message.content.toString('base64') }));
+}

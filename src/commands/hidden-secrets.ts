@@ -1,0 +1,45 @@
+import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
+import { fieldsOf } from '../lib/fields-of.js';
+
+const SECRET_KEY = /token|secret|passw|passphrase|credential|authorization|private_?key/i;
+const TOKEN_KEY = 'etcd_token';
+const HIDDEN = '***';
+/** A shorter token is not looked for in other texts: it may be a part of any word. */
+const MIN_FOUND = 8;
+
+/** The cluster of an etcd token, as the log names it; undefined when it is not one. */
+export function clusterHashOf(token: unknown): string | undefined {
+  return typeof token === 'string' && CLUSTER_TOKEN.test(token) ? new Cluster(token).hash : undefined;
+}
+
+/**
+ * Plain data without its secrets: what has the key of a secret, and the etcd token of the request wherever a text repeats it. A token is
+ * replaced by the hash of its cluster.
+ * @param token the etcd token of the request, if it has one
+ */
+export function withoutSecrets(value: unknown, token: unknown): unknown {
+  if (typeof value === 'string')
+    return typeof token === 'string' && token.length >= MIN_FOUND
+      ? value.replaceAll(token, () => hiddenOf(token))
+      : value;
+  if (Array.isArray(value)) return value.map((each) => withoutSecrets(each, token));
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, each]) => {
+      const isSecret = SECRET_KEY.test(key) && each !== null && each !== undefined && each !== '';
+      const name = String(withoutSecrets(key, token));
+      return [name, isSecret ? hiddenOf(each, key) : withoutSecrets(each, token)];
+    }),
+  );
+}
+
+/** Only a token is told by its hash: a password can be guessed from one. */
+function hiddenOf(value: unknown, key = TOKEN_KEY): string {
+  const hash = key === TOKEN_KEY ? clusterHashOf(value) : undefined;
+  return hash === undefined ? HIDDEN : `*** (cluster ${hash})`;
+}
+
+/** The etcd token in a decoded message. */
+export function tokenIn(message: unknown): unknown {
+  return fieldsOf(fieldsOf(message).request_body).etcd_token;
+}
