@@ -11,6 +11,7 @@ import { Discovery } from './clusters/fleet/discovery.js';
 import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
 import type { Log } from './telemetry/log.js';
 import { requestCodecs } from './rpc/codec/request-codecs.js';
+import type { Metrics } from './telemetry/metrics/metrics.js';
 import { RpcServer } from './rpc/rpc-server.js';
 import { connect as amqpConnect } from './rpc/patched-amqplib.js';
 import type { BrokerAddress } from './rpc/broker-address.js';
@@ -21,6 +22,7 @@ import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
 import type { HttpTokens } from './access/http-tokens.js';
 import type { Gateway, GatewayOptions } from './gateway/gateway.js';
+import type { MetricsServer } from './gateway/metrics-server.js';
 import { Clock } from './api/clock.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
@@ -37,7 +39,8 @@ import { auditStreamOf } from './rpc/queues.js';
 import { systemClock } from './lib/clock.js';
 import type { Logger } from './lib/logger.js';
 import { settledWithin } from './lib/settled-within.js';
-import type { WatchUpstream } from './lib/upstream.js';
+import { watchedByAll, type WatchUpstream } from './lib/upstream.js';
+import { packageVersion } from './lib/package-version.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
 import type { RunningAudit, RunningAuditOptions } from './access/audit/running-audit.js';
@@ -68,6 +71,8 @@ export interface Service {
   readonly catalogue: Catalogue;
   /** The URL of the HTTP gateway; undefined without a gateway. */
   readonly httpUrl: string | undefined;
+  /** The URL of the metrics; undefined when they are off. */
+  readonly metricsUrl: string | undefined;
   /** The reasons why it accepts no requests now, or its gateway can send none; empty when neither is the case. */
   notReady(): string[];
   /** Reads again the files that may change while it runs. One that cannot be used is logged, and what was read before stays. */
@@ -103,8 +108,6 @@ export interface ServiceOptions {
   isolation?: Isolation;
   /** Where audit lines go when they go to standard error; that of the process by default. */
   stderr?: NodeJS.WritableStream;
-  /** The version of the service, for people. */
-  version?: string;
   /** Records traces; undefined: there are none. */
   tracing?: Tracing | undefined;
 }
@@ -369,7 +372,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const { configuration, log, watch, clock = systemClock, isolation, tracing } = options;
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
-  const { watchUpstream, inContextOf } = tracing ?? {};
+  const metrics = await metricsOf(configuration.metrics, { queue: rpc.queue, clock });
+  const watchUpstream = watchedByAll(metrics?.watchUpstream, tracing?.watchUpstream);
+  const inContextOf = tracing?.inContextOf;
   const policy = await policyOf(configuration.policyFile, { clock, log });
   const httpTokens = await httpTokensOf(http, { clock, log });
   const actions = await openActions({
@@ -406,7 +411,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     events,
     broker: { connect, brokers: servedBrokers },
     stderr: options.stderr ?? process.stderr,
-    version: options.version ?? 'unknown',
+    version: packageVersion(),
     clock,
     log,
   });
@@ -437,6 +442,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       tls: amqp?.tls,
       name: `fleet-manager ${hostname}`,
       onUsed: ({ address }) => {
+        metrics?.service.connected();
         if (served === address.url) return;
         served = address.url;
         gateway?.brokersChanged();
@@ -457,14 +463,29 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     memoryBudgetBytes: memory.queue,
     maxReplyBytes: rpc.maxReplyBytes,
     channels: (flow) => installation?.channels(flow) ?? [],
+    onDelivery: metrics && ((delivery) => metrics.service.delivered(delivery)),
     logFor,
     inContextOf,
+  });
+  metrics?.observe({
+    events,
+    actions: catalogue.describe().map(({ name }) => name),
+    now: () => ({
+      ready: (gateway ?? requests).notReady().length === 0,
+      held: requests.held,
+      ...requests.broker,
+    }),
+    depths: async () => requests.depths(),
   });
   const gateway = await gatewayOf(http, {
     brokers: servedBrokers,
     connect,
     queue: rpc.queue,
     tls: amqp?.tls,
+    metrics:
+      metrics === undefined || configuration.metrics?.port !== 'gateway'
+        ? undefined
+        : { source: metrics, token: configuration.metrics.token },
     describe: () => catalogue.describe(),
     notReady: () => requests.notReady(),
     maxBodyBytes: rpc.maxMessageBytes,
@@ -484,6 +505,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     () => httpTokens?.reload(),
     async () => audit?.reload(),
   ];
+  const metricsServer = await metricsServerOf(configuration.metrics, { metrics, clock, log });
   policy?.start();
   httpTokens?.start();
   audit?.start();
@@ -498,6 +520,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   return {
     catalogue,
     httpUrl: gateway?.url,
+    metricsUrl: metricsServer?.url ?? (configuration.metrics && gateway && `${gateway.url}/metrics`),
     notReady: () => (gateway ?? requests).notReady(),
     reload: async () => void (await Promise.all(reloads.map(async (reload) => reload()))),
     stop: async () => {
@@ -515,6 +538,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           await installation?.stop();
           await requests.close();
         })(),
+        metricsServer?.stop(),
         // Every request has ended.
         audit?.close(leftMs - PORTS_MS),
         actions.close(leftMs),
@@ -607,6 +631,28 @@ async function claimStoreOf(
   if (claims === undefined) return undefined;
   const { ClaimStore } = await import('./claims/claim-store.js');
   return new ClaimStore({ ...claims, clock, log, watch });
+}
+
+/** The metrics; undefined when they are off. */
+async function metricsOf(
+  settings: Configuration['metrics'],
+  { queue, clock }: { queue: string; clock: Clock },
+): Promise<Metrics | undefined> {
+  if (settings === undefined) return undefined;
+  const { Metrics } = await import('./telemetry/metrics/metrics.js');
+  return new Metrics({ version: packageVersion(), queue, clock });
+}
+
+/** The server of the metrics, which is started; undefined when they are off, or on the port of the gateway. */
+async function metricsServerOf(
+  settings: Configuration['metrics'],
+  { metrics, clock, log }: { metrics: Metrics | undefined; clock: Clock; log: Log },
+): Promise<(Pick<MetricsServer, 'stop'> & { url: string }) | undefined> {
+  if (settings === undefined || metrics === undefined || settings.port === 'gateway') return undefined;
+  const { MetricsServer } = await import('./gateway/metrics-server.js');
+  const { host, port, token } = settings;
+  const server = new MetricsServer({ host, port, token, metrics, clock, log });
+  return { url: await server.start(), stop: async () => server.stop() };
 }
 
 /**

@@ -111,7 +111,7 @@ test('every action of this repository has a README and a row in the table of act
 });
 
 test('every link between the pages has a target', async (t) => {
-  const folders = ['', 'docs/', 'docs/decisions/'];
+  const folders = ['', 'docs/', 'docs/decisions/', 'docs/operations/'];
   const pages = (
     await Promise.all(
       folders.map(async (folder) => (await readdir(inRepository(folder))).map((name) => `${folder}${name}`)),

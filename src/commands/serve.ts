@@ -9,11 +9,11 @@ import type { Catalogue } from '../core/catalogue.js';
 import { startWatchdog, type Watchdog } from '../watchdog/watchdog.js';
 import { ForkedIsolation } from '../isolation/forked-isolation.js';
 import { systemClock } from '../lib/clock.js';
+import { packageVersion } from '../lib/package-version.js';
 import type { Supervision } from '../systemd/supervision.js';
 import { startTracing } from '../tracing/start-tracing.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
-import { version } from './version.js';
 
 /** The program of a process that runs handlers. It has the extension of this file: that of the sources, or of the build. */
 const ISOLATED_HANDLERS = new URL(`../isolated-handlers${extname(import.meta.url)}`, import.meta.url);
@@ -73,15 +73,17 @@ async function run(
   const uncaught = untilUncaughtError(log).then(() => true);
   const { service, stop } = inSandbox ? await startInSandbox(started, output) : await start(started, output);
   log.info('service started', {
-    version: version(),
+    version: packageVersion(),
     node: process.version,
     environment: configuration.environment,
     configuration: started.configurationFile ?? 'environment variables',
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
+    ...(service.metricsUrl !== undefined && { metrics: service.metricsUrl }),
   });
-  reloadRequested?.(() => service.reload());
   supervision?.started(() => service.notReady());
+  const reload = () => service.reload();
+  reloadRequested?.(supervision === undefined ? reload : () => supervision.reloading(reload));
   const failed = await Promise.race([stopRequested().then(() => false), uncaught]);
   supervision?.stopping();
   await stop();
@@ -131,7 +133,6 @@ async function start(started: Started, output: ProcessOutput): Promise<Running> 
     isolation,
     tracing,
     stderr: output.logOutput,
-    version: version(),
   });
   return { service, stop: () => service.stop() };
 }
@@ -162,7 +163,6 @@ async function startInSandbox(
       watch: watchdog,
       broker,
       stderr: output.logOutput,
-      version: version(),
       tracing,
     });
     const { httpUrl, catalogue } = service;

@@ -124,13 +124,10 @@ export class Execution {
 
   /** Runs the handler; a change first waits until it may. Never rejects. */
   run(): Promise<Settled> {
-    return this.#isRead ? this.#runRead() : this.#inContext(() => this.#runChange());
-  }
-
-  /** In the context of its call: the queue begins it in that of another one. */
-  #inContext<T>(run: () => T): T {
+    if (this.#isRead) return this.#runRead();
     const { inContextOf } = this.#options;
-    return inContextOf === undefined ? run() : inContextOf(this.#call, run);
+    // What it does at the claim store belongs to its call too.
+    return inContextOf === undefined ? this.#runChange() : inContextOf(this.#call, () => this.#runChange());
   }
 
   #runRead(): Promise<Settled> {
@@ -210,10 +207,12 @@ export class Execution {
       try {
         this.#state = 'running';
         this.#job.onBegin(performance.work);
+        const { inContextOf } = this.#options;
+        // The queue may have begun it in the context of another call.
         result =
-          this.#options.inContextOf === undefined
+          inContextOf === undefined
             ? this.#result(performance)
-            : this.#inContext(() => this.#result(performance));
+            : inContextOf(this.#call, () => this.#result(performance));
       } catch (error) {
         return fail(this.#reasonAfter(error));
       }

@@ -52,7 +52,8 @@ export class Gateway {
     // Not the name of a client's: `doctor` tells others with the user of the service by their names.
     const name = `fleet-manager-gateway ${hostname}`;
     const client = new AmqpRoute(queue, { brokers, connect, tls, name, clock, log: clientLog });
-    const { host, port, authenticate, maxBodyBytes, memoryBytes, describe, traceRequest, log } = options;
+    const { host, port, authenticate, metrics, maxBodyBytes, memoryBytes, describe, traceRequest, log } =
+      options;
     const notReady = () => {
       client.probe();
       const { problem } = client;
@@ -62,6 +63,7 @@ export class Gateway {
       host,
       port,
       authenticate,
+      metrics,
       maxBodyBytes,
       memoryBytes,
       describe,

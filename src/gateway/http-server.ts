@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
-import { isIP, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ANONYMOUS, type Caller } from '../api/caller.js';
 import { type AnswerEnvelope, FleetManagerError, type Route } from '../client/route.js';
@@ -16,10 +16,12 @@ import { sizeProblemOf } from '../core/parameters.js';
 import { isRequestId, REQUEST_ID } from '../core/request-id.js';
 import { callerTimeout } from '../core/caller-timeout.js';
 import type { Authenticate } from './authenticate.js';
+import { isOwnName, sameToken } from './bearer-token.js';
 import { httpStatusOf } from './http-status.js';
 import { reasonOf } from '../lib/errors.js';
 import { ListeningServers } from './listening-servers.js';
 import { type HeldMemory, RequestMemory } from './request-memory.js';
+import type { ScrapeSource } from './scrape-source.js';
 
 const loadFastify = whenUsed('fastify');
 
@@ -30,6 +32,8 @@ export interface HttpServerOptions {
   /** Undefined: every program on this machine may call, and nobody knows who. */
   authenticate: Authenticate | undefined;
   client: Pick<Route, 'request'>;
+  /** What `GET /metrics` shows, and the token for it instead of the one above; undefined: there is no such path. */
+  metrics?: { source: ScrapeSource; token: string | undefined } | undefined;
   describe: () => ActionDescription[];
   /** Why the service accepts no requests; empty when it accepts them. */
   notReady: () => string[];
@@ -79,6 +83,7 @@ const ENCODED_FORMS = 4;
 /** Routes that need no token: orchestrators ask these. */
 const HEALTH_ROUTES: ReadonlySet<string> = new Set(['/livez', '/readyz']);
 const ACTION_ROUTE = '/v1/actions/:name';
+const METRICS_ROUTE = '/metrics';
 /** The allowed methods of each path. */
 const METHODS: readonly [path: RegExp, allowed: string][] = [
   [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
@@ -206,6 +211,12 @@ export class HttpServer {
       const reasons = this.#options.notReady();
       return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons });
     });
+    const { metrics } = this.#options;
+    if (metrics !== undefined)
+      fastify.get(METRICS_ROUTE, async (_request, reply) => {
+        const { source } = metrics;
+        return reply.type(source.contentType).send(await source.text());
+      });
     fastify.get('/v1/actions', async () => ({ actions: this.#options.describe() }));
     fastify.post<{ Params: { name: string } }>(ACTION_ROUTE, async (request, reply) =>
       this.#act(request.params.name, request, reply),
@@ -221,7 +232,9 @@ export class HttpServer {
 
   async #guard(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
     if (HEALTH_ROUTES.has(request.routeOptions.url ?? '')) return undefined;
-    const known = this.#options.authenticate?.(request.headers.authorization);
+    const isScrape = request.routeOptions.url === METRICS_ROUTE;
+    const { authorization } = request.headers;
+    const known = isScrape ? this.#scraper(authorization) : this.#options.authenticate?.(authorization);
     // Against DNS rebinding: a web page whose own host name resolves to this machine.
     if (known === undefined && !isOwnName(request.host))
       return failed(reply, 403, 'forbidden', 'call this gateway by its address or as localhost');
@@ -230,8 +243,19 @@ export class HttpServer {
       return failed(reply, 401, 'forbidden', known.refused);
     }
     if (known !== undefined) this.#callers.set(request, known.caller);
+    // Also while other calls use up the memory: that must be seen.
+    if (isScrape) return undefined;
     // Refused in this hook, before the body is read.
     return request.is404 ? refuseRoute(request, reply) : this.#refuseWithoutRoom(request, reply);
+  }
+
+  /** Who asks for the metrics. They may have a token of their own. */
+  #scraper(authorization: string | undefined): ReturnType<Authenticate> | undefined {
+    const { authenticate, metrics } = this.#options;
+    if (metrics?.token === undefined) return authenticate?.(authorization);
+    return sameToken(authorization, metrics.token)
+      ? { caller: ANONYMOUS }
+      : { refused: 'send the METRICS_TOKEN as Authorization: Bearer TOKEN' };
   }
 
   /** The largest body, in bytes. */
@@ -455,12 +479,4 @@ function problemOf(body: unknown): string | undefined {
 
 function timeoutOf(header: string | string[] | undefined): number | undefined {
   return header === undefined ? DEFAULT_TIMEOUT_MS : callerTimeout(header);
-}
-
-function isOwnName(host: string): boolean {
-  const name = host
-    .replace(/:\d+$/, '')
-    .replace(/^\[|\]$/g, '')
-    .toLowerCase();
-  return name === 'localhost' || isIP(name) !== 0;
 }

@@ -18,3 +18,16 @@ export interface UpstreamCall {
  * @param host where it goes
  */
 export type WatchUpstream = (kind: UpstreamKind, operation: string, host: string) => UpstreamCall;
+
+/** Tells all of these, those that there are, of each call. The headers are those of the first one that has any. */
+export function watchedByAll(...watchers: readonly (WatchUpstream | undefined)[]): WatchUpstream | undefined {
+  const all = watchers.filter((each) => each !== undefined);
+  if (all.length < 2) return all[0];
+  return (kind, operation, host) => {
+    const calls = all.map((begin) => begin(kind, operation, host));
+    return {
+      headers: calls.find(({ headers }) => headers !== undefined)?.headers,
+      end: (error, wasStopped) => calls.forEach((call) => call.end(error, wasStopped)),
+    };
+  };
+}

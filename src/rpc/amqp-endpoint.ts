@@ -4,6 +4,7 @@ import { ConnectionManager, type ConnectionManagerOptions } from './connection-m
 import { Consumer, type Delivery } from './consumer.js';
 import { Publisher } from './publisher.js';
 import { OwnUser } from './own-user.js';
+import { type QueueDepth, QueueDepths } from './queue-depths.js';
 import { ensureQueues, type QueueOptions, suspectsQueueOf } from './queues.js';
 import type { SetUpStep } from './set-up-step.js';
 
@@ -22,6 +23,16 @@ export interface AmqpEndpointOptions {
   onSlowReplies?: () => void;
   /** Called when a preferred connection replaces this one; resolves when its messages are done. */
   onReplaced: (connection: BrokerConnection) => Promise<void>;
+}
+
+/** The service's connection to the broker, as it is now. */
+export interface BrokerState {
+  /** Whether there is one that is ready for use. */
+  connected: boolean;
+  /** Whether it is to a preferred broker. */
+  preferred: boolean;
+  /** Whether the broker accepts no messages from it. */
+  blocked: boolean;
 }
 
 /** What consumes on one connection: requests, and requests that another worker may have begun. */
@@ -43,6 +54,7 @@ export class AmqpEndpoint {
   readonly #connections: ConnectionManager;
   readonly #publisher: Publisher;
   readonly #ownUser: OwnUser;
+  readonly #depths: QueueDepths;
   readonly #consumers = new WeakMap<BrokerConnection, Consumers>();
   /** Set while it is paused. */
   #pauseReason: string | undefined;
@@ -60,6 +72,11 @@ export class AmqpEndpoint {
         await this.#consumeOn(connection, false);
         await options.onReplaced(connection);
       },
+    });
+    this.#depths = new QueueDepths({
+      queue: options.queue,
+      current: () => this.#connections.current,
+      clock: options.connection.clock,
     });
     this.#publisher = new Publisher({
       whenConnected: (signal) => this.#connections.whenConnected(signal),
@@ -100,6 +117,20 @@ export class AmqpEndpoint {
   /** Whether the service is connected to a preferred broker. */
   get onPreferred(): boolean {
     return this.#connections.current?.preferred ?? true;
+  }
+
+  get broker(): BrokerState {
+    const { current, blockedReason } = this.#connections;
+    return {
+      connected: current !== undefined,
+      preferred: current?.preferred === true,
+      blocked: current !== undefined && blockedReason !== undefined,
+    };
+  }
+
+  /** How many messages are ready in the queues of the service; those of a queue that is not known now are left out. */
+  async depths(): Promise<readonly QueueDepth[]> {
+    return this.#depths.read();
   }
 
   /** Stops consuming. Messages that were delivered before can still be answered and acknowledged. */

@@ -3,9 +3,11 @@ import type { Runner } from '../core/runner.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { settledWithin } from '../lib/settled-within.js';
-import { AmqpEndpoint, type AmqpEndpointOptions } from './amqp-endpoint.js';
+import { AmqpEndpoint, type AmqpEndpointOptions, type BrokerState } from './amqp-endpoint.js';
 import type { Codecs } from './codec/codecs.js';
+import type { Delivery } from './consumer.js';
 import type { PublishConfirmed } from './publisher.js';
+import type { QueueDepth } from './queue-depths.js';
 import type { ReplyChannel } from './reply-channel.js';
 import { DeliveryWindow } from './delivery-window.js';
 import { ReplyToChannel } from './reply-to-channel.js';
@@ -33,6 +35,8 @@ export interface RpcServerOptions
   maxReplyBytes: number;
   /** Additional reply channels, besides `reply_to`. */
   channels?: (flow: Flow) => readonly ReplyChannel[];
+  /** Called with each delivery before it is handled; it must not throw. */
+  onDelivery?: ((delivery: Pick<Delivery, 'suspect' | 'redelivered'>) => void) | undefined;
   /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
   /** Sends the reply to a call in the context of that call; undefined: there is none. */
@@ -55,7 +59,7 @@ export class RpcServer {
 
   constructor(options: RpcServerOptions) {
     const { connection, queue, makes, bindings, prefetch, onLost, runner, events, codecs } = options;
-    const { maxMessageBytes, memoryBudgetBytes, maxReplyBytes, logFor } = options;
+    const { maxMessageBytes, memoryBudgetBytes, maxReplyBytes, onDelivery, logFor } = options;
     const { clock } = connection;
     this.#clock = clock;
     this.#runner = runner;
@@ -82,6 +86,7 @@ export class RpcServer {
       prefetch: window.initial,
       onLost,
       onDelivery: (delivery) => {
+        onDelivery?.(delivery);
         this.#handler.receive(delivery);
         adjustWindow();
       },
@@ -132,6 +137,16 @@ export class RpcServer {
   /** Whether the service is connected to a preferred broker. */
   get onPreferred(): boolean {
     return this.#endpoint.onPreferred;
+  }
+
+  /** The state of the service's connection. */
+  get broker(): BrokerState {
+    return this.#endpoint.broker;
+  }
+
+  /** How many messages are ready in the queues of the service; those of a queue that is not known now are left out. */
+  async depths(): Promise<readonly QueueDepth[]> {
+    return this.#endpoint.depths();
   }
 
   /** The number of unacknowledged messages. */

@@ -149,6 +149,15 @@ export const auditTarget = () =>
 export const portOrOff = () =>
   form(() => string().matches(/^(off|\d{1,5})$/, '${path} must be a port number, 0 for a free port, or off'));
 
+/** A port to listen on, `off`, or `gateway` for that of the HTTP gateway. `problemsBetween` checks that the port is not too large. */
+export const portOrGateway = () =>
+  form(() =>
+    string().matches(
+      /^(off|gateway|\d{1,5})$/,
+      '${path} must be a port number, 0 for a free port, gateway or off',
+    ),
+  );
+
 function hasAtMost(bytes: number): (value: string | undefined) => boolean {
   return (value) => value === undefined || Buffer.byteLength(value) <= bytes;
 }

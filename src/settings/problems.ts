@@ -50,6 +50,7 @@ export function problemsBetween(settings: CheckedSettings): string[] {
     ...(isListening(settings) && Number(settings.values.get('HTTP_PORT')) > 65_535
       ? ['HTTP_PORT must be at most 65535']
       : []),
+    ...(Number(settings.values.get('METRICS_PORT')) > 65_535 ? ['METRICS_PORT must be at most 65535'] : []),
   ];
 }
 
@@ -59,6 +60,7 @@ export function problemsOfServing(settings: CheckedSettings): string[] {
     ...problemsOfSandbox(settings),
     ...problemsOfBrokers(settings),
     ...problemsOfGateway(settings),
+    ...problemsOfMetrics(settings),
     ...problemsOfMemory(settings),
   ];
 }
@@ -175,6 +177,22 @@ function problemsOfGateway(settings: CheckedSettings): string[] {
   if (!isListening(settings) || isLoopback(host) || !isOpen) return [];
   return [
     `HTTP_HOST is ${maskedIfUrl(host)}, which other machines can reach: set HTTP_TOKEN or HTTP_TOKENS_FILE, or leave HTTP_HOST at 127.0.0.1`,
+  ];
+}
+
+function problemsOfMetrics(settings: CheckedSettings): string[] {
+  const { values, invalid } = settings;
+  const port = values.get('METRICS_PORT');
+  if (port === 'off') return [];
+  if (port === 'gateway')
+    return isListening(settings)
+      ? []
+      : ['METRICS_PORT is gateway, but HTTP_PORT is off: set a port for the metrics, or for the gateway'];
+  const host = String(values.get('METRICS_HOST'));
+  const isOpen = values.get('METRICS_TOKEN') === undefined && !invalid.has('METRICS_TOKEN');
+  if (isLoopback(host) || !isOpen) return [];
+  return [
+    `METRICS_HOST is ${maskedIfUrl(host)}, which other machines can reach: set METRICS_TOKEN, or leave METRICS_HOST at 127.0.0.1`,
   ];
 }
 

@@ -12,6 +12,7 @@ import {
   httpUrl,
   httpUrls,
   loginUrl,
+  portOrGateway,
   portOrOff,
   queueName,
   text,
@@ -269,6 +270,27 @@ export const SETTINGS = {
     tokensFile: setting('HTTP_TOKENS_FILE', text(), {
       about:
         'A JSON file with a token for each caller of the gateway: `[{"name": "ci", "sha256": "..."}]`. It is read again when it changes.',
+    }),
+  }),
+  /** Undefined: no metrics. */
+  metrics: optional({
+    port: required(
+      setting('METRICS_PORT', portOrGateway(), {
+        default: 'off',
+        as: (port) => (port === 'off' ? undefined : port === 'gateway' ? port : Number(port)),
+        about:
+          'The port of `GET /metrics` for Prometheus; `0` chooses a free port, `gateway` uses the port of the HTTP gateway, `off` counts nothing.',
+      }),
+    ),
+    host: setting('METRICS_HOST', host(), {
+      default: '127.0.0.1',
+      about:
+        'The address of that port, unless it is that of the gateway. Any address but loopback requires `METRICS_TOKEN`.',
+    }),
+    token: setting('METRICS_TOKEN', token(16), {
+      secret: true,
+      about:
+        'The token that Prometheus must send as `Authorization: Bearer`. Unset: on the port of the gateway its `HTTP_TOKEN`, if it has one.',
     }),
   }),
   /** Undefined: nothing is audited. */

@@ -5,6 +5,7 @@ import { fieldsOf } from '../../src/lib/fields-of.js';
 import { eventually } from '../support/eventually.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { recordedUpstream } from '../support/recorded-upstream.js';
 import { hasEtcd, type OwnEtcd, ownEtcd } from '../support/own-etcd.js';
 import { done, endAllWorkers, held, keysIn, never, openStore } from './open-store.js';
 import { relayTo } from './relay.js';
@@ -26,6 +27,17 @@ const isPending = async (work: Promise<unknown>) => {
 };
 
 if (hasEtcd) {
+  test('who watches is told of each call of the store', async (t) => {
+    const { watch, calls } = recordedUpstream();
+    const etcd = await ownEtcd(t);
+    const { first } = openStore(t, etcd, { watch });
+    await held(await first('secret key')).begin(never);
+    const told = new Set(calls.map(({ kind, operation, host }) => `${kind} ${operation} ${host}`));
+    const { host } = new URL(etcd.url);
+    t.deepEqual([...told].toSorted(), [`claims POST kv/txn ${host}`, `claims POST lease/grant ${host}`]);
+    t.true(calls.every(({ outcome }) => outcome === 'ok' || outcome === 'in progress'));
+  });
+
   test('a change that was made is answered with its reply when another worker gets its message again', async (t) => {
     const { a, b } = await twoWorkers(t);
     const claim = held(await a.first('k'));

@@ -62,6 +62,19 @@ test('a request arrives with its cluster, parameters and timeout, and its whole 
   t.deepEqual(asked[1], ['look again', undefined, undefined, 30_000]);
 });
 
+test('a request carries a trace that is valid over the gateway to its own request', async (t) => {
+  const traces: unknown[] = [];
+  const route = await open(t, async (_action, { trace }) => {
+    traces.push(trace);
+    return { status: 'completed', response_body: null };
+  });
+  const trace = { traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', tracestate: 'a=1' };
+  await route.request('look', { trace });
+  await route.request('look', { trace: { traceparent: 'none', tracestate: 'a=1' } });
+  await route.request('look', {});
+  t.deepEqual(traces, [trace, {}, {}]);
+});
+
 test('the actions of the service are listed as it describes them', async (t) => {
   const actions = [DESCRIPTION];
   const { answer } = never();

@@ -111,6 +111,8 @@ async function prepare(
   await channel.consume(queue, take, { noAck: true });
 }
 
+const TRACEPARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+
 async function failure(t: ExecutionContext, call: Promise<unknown>): Promise<FleetManagerError> {
   return t.throwsAsync(call, { instanceOf: FleetManagerError });
 }
@@ -158,6 +160,25 @@ for (const broker of brokers()) {
       );
     },
   );
+
+  test.serial(over('a request carries the trace that it is given, and nothing else with it'), async (t) => {
+    const { client, taken } = await openRoute(t, broker);
+    const trace = { traceparent: TRACEPARENT, tracestate: 'a=1', 'x-caller': 'root' };
+    void client.call('list_machines', { trace }).catch(() => {});
+    void client.call('list_units', { trace: { traceparent: 'none' } }).catch(() => {});
+    await eventually('they are published', () => taken.length === 2);
+    const headers = taken.map(({ message }) => {
+      const { 'timeout-ms': _, ...others } = message.properties.headers ?? {};
+      return others;
+    });
+    t.like(
+      headers.find(({ traceparent }) => traceparent === TRACEPARENT),
+      { tracestate: 'a=1' },
+    );
+    const names = headers.flatMap((each) => Object.keys(each));
+    t.deepEqual(new Set(names), new Set(['traceparent', 'tracestate']));
+    t.is(names.length, 2);
+  });
 
   for (const leftMs of [3_000, 1])
     test.serial(

@@ -3,6 +3,7 @@ import { stringifyExactly } from '../../src/lib/exact-json.js';
 import { ManagerClient } from '../../src/openaperture/manager-client.js';
 import { ManagerError } from '../../src/openaperture/manager-error.js';
 import { eventually } from '../support/eventually.js';
+import { recordedUpstream } from '../support/recorded-upstream.js';
 import type { StandInManager } from '../support/stand-in-manager.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { notAborted, openManager, withToken } from './open-manager.js';
@@ -531,4 +532,21 @@ test('a Manager below a path is called there', async (t) => {
     await t.throwsAsync(client.broker(3, notAborted()));
     t.is(manager.calls.at(-1)?.path, '/api/messaging/brokers/3');
   }
+});
+
+test('who watches is told of each call by its path without ids, and of that for a token', async (t) => {
+  const { watch, calls } = recordedUpstream();
+  const { client, manager } = await openManager(t, { watch });
+  manager.addExchange(7, { rootExchangeName: 'exchange', routingKey: 'key' });
+  await client.exchange(7, notAborted());
+  t.is(await client.recordState(13, notAborted()), undefined);
+  t.deepEqual(
+    calls.map(({ kind, operation, outcome }) => `${kind} ${operation} ${outcome}`),
+    [
+      'manager POST token ok',
+      'manager GET messaging/exchanges/{id} ok',
+      'manager GET messaging/rpc_requests/{id} ok',
+    ],
+  );
+  t.is(calls[1]?.host, new URL(manager.url).host);
 });

@@ -1,4 +1,5 @@
 import type { ExecutionContext } from 'ava';
+import type { WatchUpstream } from '../../src/lib/upstream.js';
 import { ManagerClient } from '../../src/openaperture/manager-client.js';
 import { ManagerError } from '../../src/openaperture/manager-error.js';
 import { eventually } from '../support/eventually.js';
@@ -36,6 +37,7 @@ interface Options {
   tokenSeconds?: number;
   oversize?: Oversize;
   secret?: string;
+  watch?: WatchUpstream;
   clientId?: string;
 }
 
@@ -53,6 +55,7 @@ export async function openManager(t: ExecutionContext, options: Options = {}): P
     },
     clock,
     timeoutMs: options.timeoutMs,
+    watch: options.watch,
   });
   t.teardown(() => client.close());
   return { manager, client, clock, logs: logLines(), notAborted: notAborted(), ...timePassing(clock) };

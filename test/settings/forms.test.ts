@@ -98,6 +98,10 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     { HTTP_PORT: 'http' },
     /^HTTP_PORT must be a port number, 0 for a free port, or off; it is "/,
   ],
+  'a port of the metrics that is another word': [
+    { METRICS_PORT: 'on' },
+    /^METRICS_PORT must be a port number, 0 for a free port, gateway or off; it is "/,
+  ],
   'a token that is too short': [{ HTTP_TOKEN: 'secret' }, /^HTTP_TOKEN must have at least 16 characters$/],
   'a token that is not ASCII': [{ HTTP_TOKEN: 'sécret-of-sixteen' }, /^HTTP_TOKEN must be printable ASCII$/],
   'a management plugin without a scheme': [

@@ -40,6 +40,10 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     /^AUDIT must be off, stderr, stream, or the path/,
   ],
   'a port that is too large': [{ HTTP_PORT: '65536' }, /^HTTP_PORT must be at most 65535$/],
+  'a port of the metrics that is too large': [
+    { METRICS_PORT: '65536' },
+    /^METRICS_PORT must be at most 65535$/,
+  ],
 };
 
 for (const [what, [env, problem]] of Object.entries(REFUSED)) {
@@ -213,4 +217,29 @@ test('a gateway that other machines can reach needs a token', (t) => {
   }
   for (const HTTP_HOST of ['127.0.0.1', '127.1.2.3', '::1', 'localhost'])
     t.notThrows(() => serving({ HTTP_HOST }));
+});
+
+test('metrics that other machines can reach need a token', (t) => {
+  for (const METRICS_HOST of ['0.0.0.0', '::', '10.0.0.1']) {
+    const env = { METRICS_PORT: '9187', METRICS_HOST };
+    t.deepEqual(
+      problemsOf(t, () => serving(env)),
+      [
+        `METRICS_HOST is ${METRICS_HOST}, which other machines can reach: set METRICS_TOKEN, or leave METRICS_HOST at 127.0.0.1`,
+      ],
+    );
+    t.notThrows(() => serving({ ...env, METRICS_TOKEN: '0123456789abcdef' }));
+    t.notThrows(() => serving({ METRICS_HOST }), 'they are off');
+    t.notThrows(() => serving({ METRICS_PORT: 'gateway', METRICS_HOST }), 'the gateway has its own address');
+  }
+  t.notThrows(() => serving({ METRICS_PORT: '9187' }));
+});
+
+test('metrics on the port of a gateway that is off are refused', (t) => {
+  const env = { AMQP_URL: 'amqp://localhost', METRICS_PORT: 'gateway' };
+  t.deepEqual(
+    problemsOf(t, () => serving({ ...env, HTTP_PORT: 'off' })),
+    ['METRICS_PORT is gateway, but HTTP_PORT is off: set a port for the metrics, or for the gateway'],
+  );
+  t.notThrows(() => serving(env));
 });

@@ -12,6 +12,8 @@ test('with nothing set the service is a sandbox with these settings', (t) => {
     openaperture: undefined,
     rpc: {
       queue: 'fleet_manager',
+      queueType: 'classic',
+      queueMaxPriority: undefined,
       prefetch: 200,
       concurrency: 50,
       clusterConcurrency: 20,
@@ -25,10 +27,12 @@ test('with nothing set the service is a sandbox with these settings', (t) => {
       file: undefined,
       allowedHosts: undefined,
     },
+    audit: undefined,
     claims: undefined,
     plugins: { paths: undefined, readOnly: false, only: undefined },
     policyFile: undefined,
     http: { host: '127.0.0.1', port: 8080, token: undefined, tokensFile: undefined },
+    metrics: undefined,
     shutdownGraceMs: 20_000,
     watchdogSeconds: 30,
     ssh: {
@@ -61,6 +65,7 @@ test('every setting is read', async (t) => {
     AMQP_CERT_FILE: join(directory, 'cert.pem'),
     AMQP_KEY_FILE: join(directory, 'key.pem'),
     QUEUE_NAME: 'requests',
+    QUEUE_MAX_PRIORITY: '9',
     PREFETCH: '40',
     CONCURRENCY: '10',
     CLUSTER_CONCURRENCY: '5',
@@ -89,6 +94,13 @@ test('every setting is read', async (t) => {
     HTTP_TOKEN: '0123456789abcdef',
     HTTP_TOKENS_FILE: '/etc/tokens.json',
     AMQP_MANAGEMENT_URL: 'https://admin:secret@one.example:15671',
+    METRICS_HOST: '10.0.0.5',
+    METRICS_PORT: '9187',
+    METRICS_TOKEN: 'fedcba9876543210',
+    AUDIT: '/var/log/audit.jsonl',
+    AUDIT_REQUIRED: 'true',
+    AUDIT_READS: 'true',
+    AUDIT_STREAM_DAYS: '30',
     MAX_MESSAGE_BYTES: '2048',
     MEMORY_BUDGET_BYTES: '33554432',
     MAX_ANSWER_BYTES: '4096',
@@ -108,6 +120,8 @@ test('every setting is read', async (t) => {
     openaperture: undefined,
     rpc: {
       queue: 'requests',
+      queueType: 'classic',
+      queueMaxPriority: 9,
       prefetch: 40,
       concurrency: 10,
       clusterConcurrency: 5,
@@ -130,6 +144,8 @@ test('every setting is read', async (t) => {
     plugins: { paths: ['/opt/plugins', 'more'], readOnly: true, only: ['list_units', 'list_machines'] },
     policyFile: '/etc/policy.yaml',
     http: { host: '0.0.0.0', port: 0, token: '0123456789abcdef', tokensFile: '/etc/tokens.json' },
+    metrics: { host: '10.0.0.5', port: 9187, token: 'fedcba9876543210' },
+    audit: { target: '/var/log/audit.jsonl', required: true, reads: true, streamDays: 30 },
     shutdownGraceMs: 0,
     watchdogSeconds: 0,
     ssh: {
@@ -145,6 +161,14 @@ test('every setting is read', async (t) => {
     log: { level: 'debug', format: 'text' },
     hostname: 'here',
   });
+});
+
+test('METRICS_PORT is the port of the metrics, or that of the gateway', (t) => {
+  const portOf = (METRICS_PORT: string) => serving({ METRICS_PORT }).metrics?.port;
+  t.is(portOf('9187'), 9187);
+  t.is(portOf('0'), 0);
+  t.is(portOf('gateway'), 'gateway');
+  t.is(portOf('off'), undefined);
 });
 
 test('HTTP_PORT=off disables the gateway', (t) => {

@@ -11,6 +11,7 @@ import { SshShell } from '../../src/ssh/ssh-shell.js';
 import { readWrappedCommand } from '../../src/sandbox/wrapped-command.js';
 import { eventually, HUNG_MS } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { recordedUpstream } from '../support/recorded-upstream.js';
 import { startFrozenServer } from '../support/frozen-server.js';
 import { makeKey, type Sshd, startSshd, testWithSshd } from '../support/sshd.js';
 import { startTcpServer } from '../support/tcp-server.js';
@@ -817,3 +818,30 @@ for (const [when, event] of [
     t.is(error.code, 'cancelled');
     await eventually('the connection is closed', () => closed);
   });
+
+testWithSshd(
+  'who watches is told of logins and commands by their programs, and how they ended',
+  async (t) => {
+    const { watch, calls } = recordedUpstream();
+    const sshd = await ownSshd(t);
+    const shell = await shellFor(t, [sshd], { watch });
+    await shell.run(sshd.address, ['echo', 'secret'], notAborted());
+    await t.throwsAsync(shell.run(sshd.address, ['false'], notAborted()));
+    const caller = new AbortController();
+    const hangs = shell.run(sshd.address, ['sleep', '600'], { ...notAborted(), signal: caller.signal });
+    await eventually('it has begun', () => calls.length === 4);
+    caller.abort(new ActionError('cancelled', 'the caller is gone'));
+    await t.throwsAsync(hangs);
+    t.deepEqual(
+      calls.map(
+        ({ kind, operation, host, outcome }) => `${kind} ${operation} ${host === sshd.address} ${outcome}`,
+      ),
+      [
+        'ssh run echo true ok',
+        'ssh log in true ok',
+        'ssh run false true failed',
+        'ssh run sleep true stopped',
+      ],
+    );
+  },
+);

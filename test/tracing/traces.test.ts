@@ -149,7 +149,7 @@ if (broker !== undefined) {
     await eventually('the others are taken', async () => (await caller.waiting()) === 0);
     // Behind them in the same queue: when it is answered, they wait.
     t.is((await caller.ask({ action: 'none_such' })).answer.response_body.code, 'unknown_action');
-    thaw();
+    void thaw();
     for (const id of [first, ...others]) t.is((await caller.replyFor(id)).answer.status, 'completed');
     const [alone, leader, other] = await Promise.all(
       [1, 2, 3].map(async (n) => collector.span('run list_machines', String(n).repeat(32))),
