@@ -3,6 +3,8 @@ import { readDisk, readDocker, readMachine, readOs } from '../plugins/node-info/
 import { readAssignments } from '../plugins/node-info/os-release.js';
 import { isForbidden, notesOf, oldestFirst } from '../plugins/unit-logs/journal-text.js';
 import { readable } from '../plugins/unit-logs/readable-text.js';
+import { readLine } from '../src/access/audit/audit-line.js';
+import { maskedParameters } from '../src/access/audit/masked-parameters.js';
 import { globMatcher, isHostAddress, isUnitName } from '../src/api/grammar.js';
 import { requirementsOf } from '../src/api/unit-requirements.js';
 import { memberHosts } from '../src/clusters/fleet/member-hosts.js';
@@ -60,6 +62,8 @@ const READERS: Record<string, (text: string) => unknown> = {
   printableLines,
   maskedUrl,
   maskedIfUrl,
+  maskedParameters: (text) => maskedParameters({ [text]: text, list: [text, text] }, undefined),
+  'readLine of the audit': readLine,
   formatFinding: (text) => formatFinding('ssh', { result: 'FAILED', lines: [text] }),
   isSameRequest: (text) => isSameRequest({ action: text }, { action: `${text}.` }),
   'isSameRequest of JSON': (text) => isSameRequest(text, { action: text }),

@@ -72,6 +72,7 @@ export class AuditFile implements AuditSink {
     const last = this.#file;
     this.#file = next;
     this.#mayBeCut = false;
+    // With its datasync, for which a close would not wait.
     await this.#writing;
     await last.close();
   }
