@@ -8,7 +8,11 @@ const SPAN_ID = 'b7ad6b7169203331';
 const TRACEPARENT = `00-${TRACE_ID}-${SPAN_ID}-01`;
 
 const hex = (length: number) =>
-  fc.string({ unit: fc.constantFrom(...Array.from('0123456789abcdef')), minLength: length, maxLength: length });
+  fc.string({
+    unit: fc.constantFrom(...Array.from('0123456789abcdef')),
+    minLength: length,
+    maxLength: length,
+  });
 /** Near what is valid, and anything else. */
 const traceparents = fc.oneof(
   fc.tuple(hex(2), hex(32), hex(16), hex(2)).map((parts) => parts.join('-')),
