@@ -160,7 +160,7 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     .addHelpText(
       'after',
       '\nExit code 0: it is allowed; 1: it is denied; 2: the command or the policy is invalid.' +
-        '\n\nExample:\n  fleet-manager policy check --caller ci --action restart_unit --cluster prod --unit web@1.service',
+        '\n\nExample:\n  fleet-manager policy check --caller ci --action ACTION --cluster prod --unit web@1.service',
     )
     .action(async (options) => done(await (await import('./policy-check.js')).policyCheck(options, source)));
   addErrors(command, { done, source });
