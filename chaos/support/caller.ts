@@ -57,6 +57,8 @@ export class Caller {
       const deadLetters = { deadLetterExchange: '', deadLetterRoutingKey: `${queue}_error` };
       await channel.assertQueue(queue, { durable: true, ...deadLetters, ...options });
       await channel.assertQueue(`${queue}_error`, { durable: true, ...errorQueue });
+      // A worker without the permission to publish could not declare it: its dead letters go to the error queue.
+      await channel.assertQueue(`${queue}_suspects`, { durable: true });
       await channel.assertQueue(caller.#replyQueue, { durable: true });
     });
     run.teardown(async () => caller.#close());

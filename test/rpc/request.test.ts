@@ -189,6 +189,7 @@ test('a call has what its message says', (t) => {
     target: 'token',
     parameters: { text: 'a' },
     timeoutMs: 7_000,
+    priority: undefined,
     waitedMs: 3,
     malformed: undefined,
     caller: { name: 'ops', verifiedBy: 'broker' },
