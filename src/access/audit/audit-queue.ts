@@ -36,6 +36,8 @@ const DENIALS_SHARE = 0.5;
 /** What is written at once. */
 const BATCH_LINES = 500;
 const BATCH_BYTES = 512 * 1024;
+/** How long a line for which nobody waits may wait for others, in milliseconds: a write costs more than many lines. */
+const LINGER_MS = 5;
 /** After this long nobody waits for a write any more, in milliseconds: the sink hangs. */
 const SLOW_MS = 2_000;
 const BACKOFF: Backoff = { firstMs: 100, maxMs: 5_000 };
@@ -56,6 +58,8 @@ export class AuditQueue {
   /** Why the last write failed, or hangs; undefined: neither. */
   #problem: string | undefined;
   #work: Promise<void> | undefined;
+  /** Cancels the beginning of the next write; undefined: none is planned. */
+  #cancelLinger: (() => void) | undefined;
   /** Ends the pause before the next attempt. */
   #pause = new AbortController();
   #state: 'open' | 'closing' | 'closed' = 'open';
@@ -70,6 +74,7 @@ export class AuditQueue {
 
   add(line: SinkLine, { isDenial = false } = {}): void {
     this.#push(line, isDenial ? DENIALS_SHARE : 1);
+    this.#linger();
   }
 
   /** Adds a line that somebody waits for. */
@@ -77,12 +82,20 @@ export class AuditQueue {
     const entry = this.#push(line, 1);
     if (entry === undefined)
       return { outcome: Promise.resolve('too many lines wait to be written'), withdraw: () => true };
+    // Not before the caller has the entry.
+    this.#begin();
     const withdraw = () => this.#withdraw(entry);
     if (this.#hangs) return { outcome: Promise.resolve(this.#problem), withdraw };
     const outcome = new Promise<string | undefined>((resolve) => (entry.tell = resolve));
     // After a failure the next write may succeed.
     this.#pause.abort();
     return { outcome, withdraw };
+  }
+
+  /** Resolves when what waits now is written, or after this long in milliseconds. */
+  async flush(withinMs: number): Promise<void> {
+    this.#begin();
+    if (this.#work !== undefined) await settledWithin(withinMs, this.#options.clock, this.#work);
   }
 
   /** Writes what waits, for at most this long in milliseconds; then closes the sink. Logs how many lines are unsent. */
@@ -92,6 +105,7 @@ export class AuditQueue {
     await new Promise(setImmediate);
     this.#state = 'closing';
     this.#pause.abort();
+    this.#begin();
     if (this.#work !== undefined) await settledWithin(withinMs, clock, this.#work);
     this.#state = 'closed';
     this.#pause.abort();
@@ -110,9 +124,18 @@ export class AuditQueue {
     const entry: Entry = { line, bytes, tell: undefined };
     this.#entries.push(entry);
     this.#bytes += bytes;
-    // Not before the caller has the entry.
-    this.#work ??= Promise.resolve().then(async () => this.#write());
     return entry;
+  }
+
+  #linger(): void {
+    if (this.#work !== undefined || this.#entries.length === 0) return;
+    this.#cancelLinger ??= this.#options.clock.after(LINGER_MS, () => this.#begin());
+  }
+
+  #begin(): void {
+    this.#cancelLinger?.();
+    this.#cancelLinger = undefined;
+    if (this.#entries.length > 0) this.#work ??= Promise.resolve().then(async () => this.#write());
   }
 
   #withdraw(entry: Entry): boolean {
@@ -123,17 +146,19 @@ export class AuditQueue {
     return true;
   }
 
-  /** Writes all that waits. Never rejects. */
+  /** Writes until nobody waits for a line any more. Never rejects. */
   async #write(): Promise<void> {
     for (let failed = 0; this.#entries.length > 0 && this.#state !== 'closed'; ) {
       if (await this.#attempt()) {
         failed = 0;
+        if (this.#state === 'open' && this.#entries.every(({ tell }) => tell === undefined)) break;
         continue;
       }
       failed++;
       await this.#wait(backoffMs(failed, this.#state === 'open' ? BACKOFF : CLOSING_BACKOFF));
     }
     this.#work = undefined;
+    this.#linger();
   }
 
   /** @returns whether the batch is kept */

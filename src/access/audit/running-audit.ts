@@ -36,6 +36,9 @@ export interface RunningAuditOptions {
   log: Logger;
 }
 
+/** How long a reload waits for lines to be written, in milliseconds. */
+const FLUSH_MS = 1_000;
+
 /** The audit of a service, with the place where its lines are kept. */
 export class RunningAudit {
   readonly beforeChange: BeforeChange;
@@ -79,8 +82,11 @@ export class RunningAudit {
 
   /** Opens the file again, if it is one: another program may have renamed it. Never rejects. */
   async reload(): Promise<void> {
+    if (this.#file === undefined) return;
+    // What was told before the renaming belongs into that file.
+    await this.#queue.flush(FLUSH_MS);
     try {
-      await this.#file?.reopen();
+      await this.#file.reopen();
     } catch (error) {
       this.#log.error('audit file not reopened', { reason: reasonOf(error) });
     }

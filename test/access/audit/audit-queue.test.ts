@@ -17,9 +17,11 @@ function sinkOf() {
     /** While it is set, writes do not end. */
     hangs: undefined as Promise<void> | undefined,
     closed: false,
+    writes: 0,
   };
   const sink: AuditSink = {
     write: async (lines: readonly SinkLine[]): Promise<Written> => {
+      world.writes++;
       await world.hangs;
       const { problem } = world;
       const taken = problem === undefined ? lines : lines.slice(0, world.part);
@@ -45,11 +47,33 @@ const texts = (count: number, prefix = 'line') =>
   Array.from({ length: count }, (_, index) => `${prefix} ${index}`);
 
 test('lines are kept in the order in which they came', async (t) => {
-  const { queue, world } = open();
+  const { queue, world, clock } = open();
   const all = texts(1_200);
   for (const text of all) queue.add(line(text));
-  while (world.kept.length < all.length) await settle();
+  while (world.kept.length < all.length) {
+    clock.leap();
+    await settle();
+  }
   t.deepEqual(world.kept, all);
+});
+
+test('lines for which nobody waits are written with others, or after 5 ms', async (t) => {
+  const { queue, world, clock } = open();
+  for (const text of ['a', 'b']) queue.add(line(text));
+  await settle();
+  t.deepEqual(world.kept, []);
+  t.is(await queue.addAwaited(line('c')).outcome, undefined);
+  t.deepEqual(world.kept, ['a', 'b', 'c']);
+  await settle();
+  queue.add(line('d'));
+  clock.advance(4);
+  queue.add(line('e'));
+  await settle();
+  t.is(world.writes, 1);
+  clock.advance(1);
+  await settle();
+  t.deepEqual(world.kept, ['a', 'b', 'c', 'd', 'e']);
+  t.is(world.writes, 2);
 });
 
 test('who waits for a line learns that it is kept, or why not', async (t) => {
@@ -109,7 +133,10 @@ test('nobody waits for a sink that hangs', async (t) => {
   t.regex(String(first()), /2000 ms/);
   t.regex(String(await queue.addAwaited(line('b')).outcome), /2000 ms/);
   goOn();
-  while (world.kept.length < 2) await settle();
+  while (world.kept.length < 2) {
+    await settle();
+    clock.leap();
+  }
   t.deepEqual(world.kept, ['a', 'b']);
 });
 
