@@ -128,7 +128,7 @@ export class AuditQueue {
   }
 
   #linger(): void {
-    if (this.#work !== undefined || this.#entries.length === 0) return;
+    if (this.#work !== undefined || this.#entries.length === 0 || this.#state !== 'open') return;
     this.#cancelLinger ??= this.#options.clock.after(LINGER_MS, () => this.#begin());
   }
 
