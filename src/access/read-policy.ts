@@ -2,11 +2,14 @@ import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument } from 'yaml
 import { reasonOf } from '../lib/errors.js';
 import { printable } from '../lib/printable.js';
 import { type Path, problemsBySchema, type SchemaProblem } from './check-by-schema.js';
+import { tooDeepAt } from './nesting.js';
 import { MAX_POLICY_BYTES, POLICY_SCHEMA, type PolicyFile } from './policy-definition.js';
 
 const MAX_PROBLEMS = 20;
 /** How often an alias may be used in all: aliases of aliases grow without a limit. */
 const MAX_ALIASES = 100;
+/** How often keys are compared: each with all others of its map, of which a rule has few. */
+const MAX_COMPARISONS = 100_000;
 
 /**
  * Reads the text of a policy file, YAML 1.2 or JSON.
@@ -20,6 +23,12 @@ export function readPolicy(text: string): PolicyFile {
     const { line, col } = lines.linePos(offset ?? 0);
     return `line ${line}, column ${col}`;
   };
+  const deep = tooDeepAt(text);
+  if (deep !== undefined) {
+    const before = text.slice(0, deep).split('\n');
+    const place = `line ${before.length}, column ${(before.at(-1)?.length ?? 0) + 1}`;
+    throw new Error(`${place}: it is nested deeper than any policy, or has too many anchors`);
+  }
   const { document, value } = parsed(text, lines, at);
   const problems = problemsBySchema(value, POLICY_SCHEMA);
   if (problems.length === 0) problems.push(...sameNames(value as PolicyFile));
@@ -37,9 +46,13 @@ function parsed(text: string, lineCounter: LineCounter, at: (offset: number) => 
   let document;
   try {
     // The parser's own messages would quote lines of the file.
-    document = parseDocument(text, { lineCounter, prettyErrors: false, stringKeys: true });
+    document = parseDocument(text, {
+      lineCounter,
+      prettyErrors: false,
+      stringKeys: true,
+      uniqueKeys: keyComparison(),
+    });
   } catch (error) {
-    // It is nested so deeply that the parser has no room for it.
     throw new Error(`it cannot be read: ${reasonOf(error)}`, { cause: error });
   }
   // A warning says that something is not read as it is written, such as an unknown tag.
@@ -51,6 +64,15 @@ function parsed(text: string, lineCounter: LineCounter, at: (offset: number) => 
   } catch (error) {
     throw new Error(`it cannot be read: ${reasonOf(error)}`, { cause: error });
   }
+}
+
+/** Whether two keys of a map are the same, for the parser. It throws when a map has too many. */
+function keyComparison(): (a: unknown, b: unknown) => boolean {
+  let comparisons = 0;
+  return (a, b) => {
+    if (++comparisons > MAX_COMPARISONS) throw new Error('a map has too many keys');
+    return a === b || (isScalar(a) && isScalar(b) && a.value === b.value);
+  };
 }
 
 /** @throws Error with the first problems, when there are any */

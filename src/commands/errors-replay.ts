@@ -116,7 +116,9 @@ async function replayOne(
   const dead = readDeadLetter(properties);
   const now = Date.now();
   const effect = effectOf(request, catalogue);
-  const refusal = options.force ? undefined : refusalOf(request, { ...dead, effect, now });
+  const refusal = options.force
+    ? undefined
+    : (strangerIn(message, queue) ?? refusalOf(request, { ...dead, effect, now }));
   if (refusal !== undefined) return ['refused', `refused: ${refusal}`];
   const leftMs = dead.endsAt !== undefined && dead.endsAt > now ? dead.endsAt - now : undefined;
   const again = replayedProperties(properties, { ownUser: queue.user, now, leftMs });
@@ -169,15 +171,25 @@ function refusalOf(
   return `${change}, and its caller does not wait for it any more${since}; --force makes it all the same`;
 }
 
+/**
+ * Why a message of another user is not replayed without `--force`; undefined: it is of nobody, or of this user. Whoever may publish
+ * can put a message into the error queue, and where this is not the user of the service, it would run with the rights of this one.
+ */
+function strangerIn({ properties }: ErrorMessage, { user }: ErrorQueue): string | undefined {
+  const publisher: unknown = properties.userId;
+  if (user === undefined || typeof publisher !== 'string' || publisher === user) return undefined;
+  return `${publisher} has published it, and it would run with the rights of ${user} if that is not the user of the service; --force replays it all the same`;
+}
+
 /** As whose request the service gets it. */
 function callerText({ properties }: ErrorMessage, { user }: ErrorQueue): string {
   if (user === undefined) return 'its caller will not be known';
   const { name } = readSender(properties, user, false);
+  if (name === undefined) return 'its caller is not known, as before';
   const publisher: unknown = properties.userId;
-  if (publisher === user)
-    return name === undefined ? 'its caller is not known, as before' : `caller ${name}, as before`;
-  const isOfWorker = publisher !== undefined && wasDeadLettered(properties);
-  if (isOfWorker) return `caller ${user}, as the user of the service is another one (${name})`;
+  if (publisher === user) return `caller ${name}, as before`;
+  if (wasDeadLettered(properties))
+    return `caller ${user}, as the user of the service is another one (${name})`;
   // Nothing tells which user the service has.
-  return `${name === undefined ? 'its caller is not known' : `caller ${name}`}, or ${user} when that is not the user of the service`;
+  return `caller ${name}, or ${user} when that is not the user of the service`;
 }

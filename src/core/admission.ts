@@ -9,6 +9,7 @@ import { type FairQueue, NO_CLUSTER } from './fair-queue.js';
 import { callerTimeout, OUTCOME_GRACE_MS } from './caller-timeout.js';
 import type { PreparedAction } from './prepare-action.js';
 import { invalidRequest } from './call-errors.js';
+import type { UnitMarks } from './unit-parameters.js';
 
 export interface AdmissionOptions {
   catalogue: Catalogue;
@@ -143,10 +144,25 @@ export class Admission {
     return admitted;
   }
 
+  /**
+   * Refuses a call that the policy allows for no unit, whatever its parameters are: to check these can cost much.
+   * @throws ActionError `forbidden`, or why the action or the cluster cannot be used
+   */
+  requireRule(call: Call): void {
+    const action = this.#actionOf(call);
+    const cluster = this.#clusterOf(call, action);
+    this.#authorized(call, { action, cluster, unitNames: [], unitMarks: 'patterns' });
+  }
+
   /** @throws ActionError `forbidden` */
   #authorized(
     call: Call,
-    { action, cluster, unitNames }: Pick<Admitted, 'action' | 'cluster' | 'unitNames'>,
+    {
+      action,
+      cluster,
+      unitNames,
+      unitMarks = action.unitMarks,
+    }: Pick<Admitted, 'action' | 'cluster' | 'unitNames'> & { unitMarks?: UnitMarks },
   ): Pick<Admitted, 'units' | 'rule'> {
     const { policy, onDenied } = this.#options;
     if (policy === undefined) return UNRESTRICTED;
@@ -156,7 +172,7 @@ export class Admission {
       action: description,
       cluster,
       units: unitNames,
-      unitMarks: action.unitMarks,
+      unitMarks,
     });
     if (decision.allowed) return decision;
     const { needed } = decision;

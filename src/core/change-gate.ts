@@ -92,7 +92,8 @@ export class ChangeGate {
     const { key, id, mayBeCopy: isRepeated } = call;
     if (this.#claims === undefined || key === undefined) return refusal;
     // One that the policy denies is denied by every worker. But it may have been allowed when it was delivered before.
-    if (!isRefusal(refusal) && !(isRepeated && refusal.body.code === 'forbidden')) return refusal;
+    const isDenied = refusal.body.code === 'forbidden';
+    if (!isRefusal(refusal) && !(isRepeated && isDenied)) return refusal;
     const unnoted = isRepeated ? ofRepeatedChange(refusal) : refusal;
     try {
       const claimed = await this.#claims.claim({ key, id, action, isRepeated, heldMs }, signal);
@@ -102,6 +103,11 @@ export class ChangeGate {
       }
       onKnown();
       if (claimed.state === 'settled') return claimed.reply;
+      if (isDenied && call.caller.verifiedBy === undefined) {
+        // It may be a copy of another caller's change, which must not be refused for it.
+        await claimed.claim.release();
+        return refusal;
+      }
       const isNoted = await claimed.claim.settle(refusal, signal);
       return isNoted && !isConnectionLost(call) ? refusal : RELEASED;
     } catch (error) {

@@ -373,6 +373,8 @@ export class Runner {
     if (typeof action !== 'string' || effect === undefined) return undefined;
     const begin = clock.now();
     const { callerMs, leftMs } = this.#admission.timeOf(call);
+    // Whoever may publish can make each of many requests need a process of its own: not those who may not ask at all.
+    this.#admission.requireRule(call);
     // What an earlier delivery of a change has done is found out also when its caller waits no longer.
     const isCallers = effect === 'read' && leftMs < CHECK_MS;
     if (isCallers && leftMs <= 0) throw timedOut(callerMs);

@@ -19,7 +19,7 @@ export interface MetricsServerOptions {
 
 /** How long a request may take to arrive, and its response to be read, in milliseconds. */
 const EXCHANGE_MS = 10_000;
-/** How many responses may be on their way. */
+/** How many responses with metrics may be on their way. */
 const MAX_RESPONSES = 16;
 const CLOSE_TIMEOUT_MS = 500;
 
@@ -65,13 +65,14 @@ export class MetricsServer {
     const { metrics, clock, log } = this.#options;
     // A reader that does not read must not hold memory without a time limit.
     const cancel = clock.after(EXCHANGE_MS, () => response.destroy());
-    this.#responses++;
-    response.once('close', () => {
-      cancel();
-      this.#responses--;
-    });
+    response.once('close', cancel);
     const [status, reason, headers = {}] = this.#refusalOf(request) ?? [200, ''];
-    if (status !== 200) return void response.writeHead(status, headers).end(`${reason}\n`);
+    // Only one on a connection: many on their way, which nobody reads, would wait for one another.
+    if (status !== 200)
+      return void response.writeHead(status, { connection: 'close', ...headers }).end(`${reason}\n`);
+    // Those that are refused do not count: whoever has no token could keep others from reading.
+    this.#responses++;
+    response.once('close', () => this.#responses--);
     try {
       const text = await metrics.text();
       response.writeHead(200, { 'content-type': metrics.contentType });
@@ -94,7 +95,7 @@ export class MetricsServer {
       return [401, 'send the METRICS_TOKEN as Authorization: Bearer TOKEN', { 'www-authenticate': 'Bearer' }];
     if (url.split('?')[0] !== '/metrics') return [404, 'the metrics are at /metrics'];
     if (method !== 'GET' && method !== 'HEAD') return [405, 'only GET and HEAD', { allow: 'GET, HEAD' }];
-    if (this.#responses > MAX_RESPONSES) return [503, 'too many at once'];
+    if (this.#responses >= MAX_RESPONSES) return [503, 'too many at once'];
     return undefined;
   }
 }

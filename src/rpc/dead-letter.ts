@@ -89,16 +89,18 @@ export function replayedProperties(
   const sent: Record<string, unknown> = kept.headers ?? {};
   const sentLimit = callerTimeout(sent['timeout-ms']);
   const limit = Math.ceil(Math.min(leftMs ?? Infinity, sentLimit ?? MAX_TIMEOUT_MS));
-  const handed = handedOn(readSender(properties, ownUser, false), ownUser);
+  const sender = readSender(properties, ownUser, false);
+  // Where the service has another user, it would believe that this one asks. A request of nobody needs no name for that.
+  const { userId, headers: handed } = handedOn(sender, sender.name === undefined ? undefined : ownUser);
   const headers = Object.entries(sent).filter(
     ([name]) => !OF_WORKERS.includes(name) && !OF_BROKER.test(name),
   );
   return {
     ...kept,
-    ...handed,
+    ...(userId !== undefined && { userId }),
     headers: {
       ...Object.fromEntries(headers),
-      ...handed.headers,
+      ...handed,
       // What is no time limit stays as it is: the service refuses it.
       ...(leftMs !== undefined && sentLimit !== undefined && { 'timeout-ms': limit }),
       [REPLAYED]: readDeadLetter(properties).replays + 1,

@@ -138,6 +138,32 @@ for (const [what, [text, problem]] of Object.entries(REFUSED)) {
   });
 }
 
+for (const [what, text] of Object.entries({
+  'lists in brackets': '['.repeat(100_000),
+  'lists on one line': '- '.repeat(100_000),
+  'maps in brackets': 'a: {'.repeat(60_000),
+  'keys of keys': '? '.repeat(100_000),
+  'maps of maps': Array.from({ length: 600 }, (_, depth) => `${' '.repeat(depth)}a:`).join('\n'),
+  anchors: '- &a x\n'.repeat(30_000),
+  directives: '%a\n'.repeat(80_000),
+}))
+  test(`a policy with far too many ${what} is refused before the parser has it, which V8 may end`, (t) => {
+    t.throws(() => readPolicy(text), {
+      message: /^line \d+, column \d+: it is nested deeper than any policy/,
+    });
+  });
+
+test('a policy with far too many keys is refused before all of them are compared', (t) => {
+  const keys = Array.from({ length: 20_000 }, (_, index) => `k${index}: 1`).join('\n');
+  t.throws(() => readPolicy(keys), { message: /a map has too many keys/ });
+});
+
+test('what is far to the right, and no list or map, is not taken for nesting', (t) => {
+  const far = ' '.repeat(200);
+  const yaml = `rules: ${far}# - - -\n - {callers: ${far}["a: b - c"], ${far}effects: [read]}`;
+  t.throws(() => readPolicy(yaml), { message: /a name with a colon needs/ });
+});
+
 test('all problems are told at once, each with its place, up to a limit', (t) => {
   const { message } = t.throws(() => readPolicy('rules:\n- callers: x\n  unit: [a]\n- {}')) ?? {};
   t.deepEqual(message?.split('; line '), [

@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { ReloadablePolicy } from '../../src/access/reloadable-policy.js';
 import { logLines } from '../support/log-lines.js';
@@ -44,6 +46,15 @@ async function openPolicy(t: ExecutionContext, text: string) {
     told: () => lines.map(({ message }) => message),
   };
 }
+
+test('a pipe in the place of the policy is refused, and nothing waits for who writes to it', async (t) => {
+  const { policy, file, allows, lines } = await openPolicy(t, allowing('a'));
+  await rm(file);
+  await promisify(execFile)('mkfifo', [file]);
+  await policy.reload();
+  t.like(lines.at(-1), { message: 'policy refused', reason: 'it is not a file' });
+  t.true(allows('a'));
+});
 
 test('a policy that changes is used when two looks have found the same text', async (t) => {
   const { file, look, allows, told } = await openPolicy(t, allowing('a'));

@@ -501,16 +501,22 @@ if (rabbit !== undefined) {
       noWrite.stderr,
       /accepts no message from this user: ACCESS_REFUSED .*\(it lacks the write permission\)/,
     );
-    const asOps = await runAs(
-      'ops',
-      { configure: '^$', write: '^amq\\.default$', read: `^${name}_error$` },
-      'replay',
-      '--all',
-    );
+    const ops = { configure: '^$', write: '^amq\\.default$', read: `^${name}_error$` };
+    const refused = await runAs('ops', ops, 'replay', '--all');
+    t.is(refused.code, 2, refused.stderr);
+    t.regex(refused.stdout, /refused: guest has published it, and it would run with the rights of ops if/);
+    const asOps = await runAs('ops_2', ops, 'replay', '--all', '--force');
     t.is(asOps.code, 0, asOps.stderr);
-    t.regex(asOps.stdout, /caller ops, as the user of the service is another one \(guest\)/);
+    t.regex(asOps.stdout, /caller ops_2, as the user of the service is another one \(guest\)/);
     const message = await channel.get(name, { noAck: true });
-    t.is(message !== false && message.properties.userId, 'ops');
+    t.is(message !== false && message.properties.userId, 'ops_2');
+    // Whoever may publish can put such a message there.
+    channel.sendToQueue(errorQueueOf(name), Buffer.from(request('list_units')), { headers });
+    await channel.waitForConfirms();
+    const ofNobody = await runAs('ops_3', ops, 'replay', '--all');
+    t.regex(ofNobody.stdout, /its caller is not known, as before/);
+    const again = await channel.get(name, { noAck: true });
+    t.is(again !== false && again.properties.userId, undefined);
   });
 
   for (const signal of ['SIGKILL', 'SIGINT'] as const) {

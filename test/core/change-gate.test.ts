@@ -476,8 +476,13 @@ test('a policy that denies a change that was delivered before says nothing of wh
   t.is(await codeWith({}, {}), 'forbidden');
   t.is(await codeWith({}, REPEATED), 'outcome_unknown', 'it may have been allowed then');
   const unknown = fakeClaims();
-  t.is(await codeWith({ claims: unknown.claims }, REPEATED), 'forbidden', 'no worker has begun it');
+  const verified = { ...REPEATED, caller: { name: 'ci', verifiedBy: 'broker' } } as const;
+  t.is(await codeWith({ claims: unknown.claims }, verified), 'forbidden', 'no worker has begun it');
   t.deepEqual(unknown.settled.map(codeOf), ['forbidden']);
+  const copied = fakeClaims();
+  t.is(await codeWith({ claims: copied.claims }, REPEATED), 'forbidden');
+  t.deepEqual(copied.settled, [], 'anybody could refuse the change of another caller so');
+  t.true(copied.asked.includes('release'));
   t.is(await codeWith({ claims: fakeClaims({ claimed: 'begun' }).claims }, REPEATED), 'outcome_unknown');
   const made = fakeClaims({ claimed: { status: 'completed', body: 'made' } });
   t.is(await codeWith({ claims: made.claims }, REPEATED), 'completed');

@@ -2,7 +2,8 @@ import test from 'ava';
 import { object, string } from 'yup';
 import { prepareAction } from '../../src/core/prepare-action.js';
 import { Cancelled, ConnectionLost } from '../../src/core/call.js';
-import { ActionError } from '../../src/plugin.js';
+import type { AccessDecision, AccessQuestion } from '../../src/core/access-policy.js';
+import { ActionError, unitName } from '../../src/plugin.js';
 import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import { type IsolatedCall, MustRunAlone, NeverBegan, type PlaceNeeds } from '../../src/core/isolation.js';
 import { untilAborted } from '../../src/lib/until-aborted.js';
@@ -388,6 +389,32 @@ test('the parameters of a repeated call are checked in isolation, and run as tha
   t.deepEqual(isolated[0]?.call.parameters, { text: 'checked' });
   isolated[0]?.resolve({});
   t.deepEqual(await reply, { status: 'completed', body: {} });
+});
+
+test('a caller whom the policy allows nothing gets no process for the check of parameters', async (t) => {
+  const policy = { decide: () => ({ allowed: false, needed: 'A rule.' }) as const };
+  for (const call of [repeated, { ...repeated, mustRunAlone: true }]) {
+    const { codeFor, checks, events } = isolating(TEXT, { policy }, { holdsChecks: true });
+    let denied = 0;
+    events.on('denied', () => denied++);
+    t.is(await codeFor({ ...call, parameters: { text: 'a' } }), 'forbidden');
+    t.is(checks.length, 0);
+    t.is(denied, 1);
+  }
+});
+
+test('whether the policy allows the units of a repeated call is known after the check of its parameters', async (t) => {
+  const asked: string[] = [];
+  const decide = ({ units, unitMarks }: AccessQuestion): AccessDecision => {
+    asked.push(`${unitMarks} ${units.join()}`);
+    return units.length === 0
+      ? { allowed: true, rule: 'a', units: ['a.service'] }
+      : { allowed: false, needed: 'b' };
+  };
+  const parameters = object({ unit: unitName().meta({ description: 'A unit.' }) });
+  const { codeFor } = isolating({ parameters }, { policy: { decide } });
+  t.is(await codeFor({ ...repeated, parameters: { unit: 'b.service' } }), 'forbidden');
+  t.deepEqual(asked, ['patterns ', 'names b.service']);
 });
 
 test('a check that ends its processes is told its caller, and nothing runs', async (t) => {

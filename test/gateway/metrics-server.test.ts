@@ -103,6 +103,18 @@ test('only so many responses are made at once', async (t) => {
   await eventually('there is room again', async () => (await read(url)).status === 200);
 });
 
+test('a program without the token cannot have many responses on their way, which would keep others from reading', async (t) => {
+  const { url } = await opened(t, { token: TOKEN });
+  const socket = connect(Number(url.port), '127.0.0.1');
+  socket.on('error', () => {});
+  const closed = once(socket, 'close');
+  let text = '';
+  socket.on('data', (data) => (text += data.toString()));
+  socket.write('GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n'.repeat(100));
+  await closed;
+  t.is(text.split('HTTP/1.1 401').length - 1, 1);
+});
+
 test('a failure is logged, and told without its reason', async (t) => {
   const text = async () => {
     throw new Error('secret');

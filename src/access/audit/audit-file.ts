@@ -20,17 +20,18 @@ export class AuditFile implements AuditSink {
   #file: FileHandle;
   /** The current write. */
   #writing: Promise<unknown> = Promise.resolve();
-  /** Whether the last write failed: then the file may end in the middle of a line, of this worker or of another one. */
-  #mayBeCut = false;
+  /** Whether the file may end in the middle of a line: the last write failed, or that of a process before this one. */
+  #mayBeCut: boolean;
 
   /** @throws the system's error, or Error when the path is something else than a file */
   static async open(options: AuditFileOptions): Promise<AuditFile> {
     return new AuditFile(options, await openFile(options.path));
   }
 
-  private constructor(options: AuditFileOptions, file: FileHandle) {
+  private constructor(options: AuditFileOptions, { file, mayBeCut }: OpenedFile) {
     this.#options = options;
     this.#file = file;
+    this.#mayBeCut = mayBeCut;
   }
 
   async write(lines: readonly SinkLine[]): Promise<Written> {
@@ -45,8 +46,9 @@ export class AuditFile implements AuditSink {
     const bytes = Buffer.from(`${begin}${lines.map(({ text }) => `${text}\n`).join('')}`);
     try {
       const { bytesWritten } = await file.write(bytes, 0, bytes.length, null);
-      this.#mayBeCut = bytesWritten < bytes.length;
-      if (this.#mayBeCut)
+      const isCut = bytesWritten < bytes.length;
+      this.#wrote(file, isCut);
+      if (isCut)
         return {
           kept: wholeLines(lines, bytesWritten - begin.length),
           problem: this.#problem('there was room for a part of the lines only'),
@@ -54,9 +56,14 @@ export class AuditFile implements AuditSink {
       if (this.#options.sync) await file.datasync();
       return { kept: lines.length };
     } catch (error) {
-      this.#mayBeCut = true;
+      this.#wrote(file, true);
       return { kept: 0, problem: this.#problem(reasonOf(error)) };
     }
+  }
+
+  #wrote(file: FileHandle, isCut: boolean): void {
+    // Another one may have been opened meanwhile.
+    if (file === this.#file) this.#mayBeCut = isCut;
   }
 
   #problem(reason: string): string {
@@ -68,10 +75,10 @@ export class AuditFile implements AuditSink {
    * @throws the system's error; lines then go on to the file that is open
    */
   async reopen(): Promise<void> {
-    const next = await openFile(this.#options.path);
+    const { file, mayBeCut } = await openFile(this.#options.path);
     const last = this.#file;
-    this.#file = next;
-    this.#mayBeCut = false;
+    this.#file = file;
+    this.#mayBeCut = mayBeCut;
     // With its datasync, for which a close would not wait.
     await this.#writing;
     await last.close();
@@ -83,11 +90,34 @@ export class AuditFile implements AuditSink {
   }
 }
 
-async function openFile(path: string): Promise<FileHandle> {
+interface OpenedFile {
+  file: FileHandle;
+  mayBeCut: boolean;
+}
+
+async function openFile(path: string): Promise<OpenedFile> {
   const existing = await stat(path).catch(() => undefined);
   // To open a pipe waits for its reader.
   if (existing !== undefined && !existing.isFile()) throw new Error(`${path} is not a file`);
-  return open(path, 'a', MODE);
+  const file = await open(path, 'a', MODE);
+  return { file, mayBeCut: await endsInLine(path) };
+}
+
+/** Whether a file has something after its last line, or it cannot be known. */
+async function endsInLine(path: string): Promise<boolean> {
+  try {
+    const file = await open(path, 'r');
+    try {
+      const { size } = await file.stat();
+      if (size === 0) return false;
+      const { buffer } = await file.read(Buffer.alloc(1), 0, 1, size - 1);
+      return buffer.toString() !== '\n';
+    } finally {
+      await file.close();
+    }
+  } catch {
+    return true;
+  }
 }
 
 /** How many of the first lines are in the first bytes, with their line breaks. */

@@ -31,8 +31,8 @@ interface Entry {
 /** What may wait, while nothing can be written. */
 const MAX_LINES = 10_000;
 const MAX_BYTES = 8 * 1024 * 1024;
-/** The share that denials may take: a caller can cause any number of them, and the ends of changes must have room. */
-const DENIALS_SHARE = 0.5;
+/** The share that denials and reads may take: a caller can cause any number of them, and changes must have room. */
+const SHARE_OF_OTHERS = 0.5;
 /** What is written at once. */
 const BATCH_LINES = 500;
 const BATCH_BYTES = 512 * 1024;
@@ -72,8 +72,8 @@ export class AuditQueue {
     });
   }
 
-  add(line: SinkLine, { isDenial = false } = {}): void {
-    this.#push(line, isDenial ? DENIALS_SHARE : 1);
+  add(line: SinkLine, { isOfChange = true } = {}): void {
+    this.#push(line, isOfChange ? 1 : SHARE_OF_OTHERS);
     this.#linger();
   }
 

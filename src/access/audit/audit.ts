@@ -148,7 +148,7 @@ export class Audit {
         outcome: 'forbidden',
       },
     );
-    this.#options.queue.add(line, { isDenial: true });
+    this.#options.queue.add(line, { isOfChange: false });
   }
 
   #settled(call: Call, told: string | undefined, reply: AuditLine['reply']): void {
@@ -164,7 +164,7 @@ export class Audit {
       reply,
       took_ms: Math.round(audited.endedAt - audited.beganAt),
     });
-    this.#options.queue.add(line);
+    this.#options.queue.add(line, { isOfChange: !isRead });
   }
 
   #line(

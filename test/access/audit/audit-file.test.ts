@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { appendFile, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
@@ -22,6 +22,18 @@ for (const sync of [false, true])
     await file.close();
     t.is(await readFile(path, 'utf8'), 'before\na\nb\nc\n');
   });
+
+test('a line that a process before has not finished spoils no other, after the start and after the file is opened again', async (t) => {
+  const path = join(await folder(t), 'audit.jsonl');
+  await writeFile(path, '{"cut');
+  const file = await AuditFile.open({ path, sync: true });
+  t.deepEqual(await file.write([line('a')]), { kept: 1 });
+  await appendFile(path, '{"cut again');
+  await file.reopen();
+  t.deepEqual(await file.write([line('b')]), { kept: 1 });
+  await file.close();
+  t.is(await readFile(path, 'utf8'), '{"cut\na\n{"cut again\nb\n');
+});
 
 test('others may not read the file', async (t) => {
   const path = join(await folder(t), 'audit.jsonl');

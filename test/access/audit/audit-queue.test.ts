@@ -187,10 +187,10 @@ test('large lines are dropped by their bytes', async (t) => {
   t.is(await queue.addAwaited(line('x'.repeat(1024 * 1024))).outcome, 'too many lines wait to be written');
 });
 
-test('denials leave room for the ends of changes', async (t) => {
+test('denials and reads leave room for changes', async (t) => {
   const { queue, world, clock } = open();
   world.problem = 'away';
-  for (const text of texts(20_000, 'denial')) queue.add(line(text), { isDenial: true });
+  for (const text of texts(20_000, 'denial')) queue.add(line(text), { isOfChange: false });
   const ends = texts(5_000, 'end');
   for (const text of ends) queue.add(line(text));
   world.problem = undefined;

@@ -41,8 +41,11 @@ function audited(
     problem: undefined as string | undefined,
     outcome: undefined as Promise<string | undefined> | undefined,
     withdrawn: 0,
+    /** How many lines leave room for those of changes. */
+    others: 0,
   };
-  const add = ({ text }: SinkLine) => {
+  const add = ({ text }: SinkLine, { isOfChange = true } = {}) => {
+    if (!isOfChange) world.others++;
     texts.push(text);
     lines.push(readLine(text) ?? { unreadable: text });
   };
@@ -307,6 +310,7 @@ test('reads and their denials are audited only when that is asked for, each with
           ]
         : [],
     );
+    t.is(world.others, reads ? 2 : 0);
     if (reads)
       t.like(world.lines[1], { parameters: { unit: 'web.service', pepper: '***' }, rule: 'operators' });
   }
