@@ -15,6 +15,7 @@ import {
 import { detailsOf } from './errors-show.js';
 import { printError, printUnchanged } from './output.js';
 import { type QueuedRequest, requestReader } from './queued-request.js';
+import { type MarksOf, secretMarks } from './secret-marks.js';
 
 export interface ExportOptions extends ErrorsOptions {
   /** Write to this new file instead of standard output. */
@@ -23,6 +24,8 @@ export interface ExportOptions extends ErrorsOptions {
   withSecrets?: boolean;
 }
 
+/** The body is exported whole. */
+const NO_MARKS: MarksOf = () => undefined;
 /** Only its owner may read it. */
 const MODE = 0o600;
 
@@ -37,9 +40,9 @@ export async function exportErrors(
   // Before anything is read: an existing file is not overwritten.
   const file = output === undefined ? undefined : openSync(output, 'wx', MODE);
   try {
-    return await withErrorQueue(options, source, async (queue, { rpc }) => {
-      const read = requestReader(rpc);
-      const lineOf = withSecrets ? wholeLine : lineWithoutSecrets;
+    return await withErrorQueue(options, source, async (queue, configuration) => {
+      const read = requestReader(configuration.rpc);
+      const lineOf = withSecrets ? wholeLine : lineWithoutSecrets(await secretMarks(configuration));
       const found = await queue.look((message) => ({
         id: message.id,
         line: mayBeSelected(message.id, selection) ? lineOf(message, read(message)) : '',
@@ -61,14 +64,14 @@ export async function exportErrors(
   }
 }
 
-function lineWithoutSecrets(message: ErrorMessage, request: QueuedRequest): string {
-  return printable(stringifyExactly(detailsOf(message, request)));
+function lineWithoutSecrets(marksOf: MarksOf): (message: ErrorMessage, request: QueuedRequest) => string {
+  return (message, request) => printable(stringifyExactly(detailsOf(message, request, marksOf)));
 }
 
 /** With all that is needed to publish the message again. */
 function wholeLine(message: ErrorMessage, request: QueuedRequest): string {
   const { headers, ...properties } = message.properties;
-  const whole = { ...detailsOf(message, request), properties, headers: headers ?? {} };
+  const whole = { ...detailsOf(message, request, NO_MARKS), properties, headers: headers ?? {} };
   const body = request.encoding === undefined ? null : request.decoded;
   return printable(stringifyExactly({ ...whole, body, content_base64: message.content.toString('base64') }));
 }

@@ -4,9 +4,10 @@ import type { ConfigurationSource } from '../settings/given-settings.js';
 import type { ErrorMessage } from './error-queue.js';
 import { durationText, type ErrorSummary, sizeText, summaryOf, timeText } from './error-summary.js';
 import { type ErrorsOptions, mayBeSelected, selected, tellOfOthers, withErrorQueue } from './errors.js';
-import { withoutSecrets } from './hidden-secrets.js';
+import { withoutMarked, withoutSecrets } from './hidden-secrets.js';
 import { print } from './output.js';
 import { type QueuedRequest, requestReader } from './queued-request.js';
+import { type MarksOf, secretMarks } from './secret-marks.js';
 
 /** All of a message but its secrets. */
 export interface ErrorDetails extends ErrorSummary {
@@ -24,12 +25,13 @@ export async function showError(
   options: ErrorsOptions,
   source: ConfigurationSource,
 ): Promise<number> {
-  return withErrorQueue(options, source, async (queue, { rpc }) => {
-    const read = requestReader(rpc);
+  return withErrorQueue(options, source, async (queue, configuration) => {
+    const marksOf = await secretMarks(configuration);
+    const read = requestReader(configuration.rpc);
     const selection = { ids: [id] };
     const found = await queue.look((message) => ({
       id: message.id,
-      details: mayBeSelected(message.id, selection) ? detailsOf(message, read(message)) : undefined,
+      details: mayBeSelected(message.id, selection) ? detailsOf(message, read(message), marksOf) : undefined,
     }));
     tellOfOthers(found, queue);
     for (const { details } of selected(found.messages, selection)) {
@@ -40,7 +42,7 @@ export async function showError(
   });
 }
 
-export function detailsOf(message: ErrorMessage, request: QueuedRequest): ErrorDetails {
+export function detailsOf(message: ErrorMessage, request: QueuedRequest, marksOf: MarksOf): ErrorDetails {
   const { headers, ...others } = message.properties;
   const given = Object.fromEntries(Object.entries(others).filter(([, value]) => value !== undefined));
   const hidden = (value: unknown) => withoutSecrets(value, request.etcdToken);
@@ -48,7 +50,8 @@ export function detailsOf(message: ErrorMessage, request: QueuedRequest): ErrorD
     ...summaryOf(message, request),
     properties: Object.fromEntries(Object.entries(given).map(([name, value]) => [name, hidden(value)])),
     headers: hidden(headers ?? {}),
-    body: request.encoding === undefined ? null : hidden(request.decoded),
+    body:
+      request.encoding === undefined ? null : hidden(withoutMarked(request.decoded, marksOf(request.action))),
     problem: request.problem ?? null,
   };
 }

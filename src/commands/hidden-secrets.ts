@@ -1,4 +1,5 @@
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
+import type { JsonSchema } from '../core/json-schema.js';
 import { fieldsOf } from '../lib/fields-of.js';
 
 const SECRET_KEY = /token|secret|passw|passphrase|credential|authorization|private_?key/i;
@@ -29,6 +30,36 @@ export function withoutSecrets(value: unknown, token: unknown): unknown {
       const isSecret = SECRET_KEY.test(key) && each !== null && each !== undefined && each !== '';
       const name = String(withoutSecrets(key, token));
       return [name, isSecret ? hiddenOf(each, key) : withoutSecrets(each, token)];
+    }),
+  );
+}
+
+/**
+ * A decoded message without the parameters that their action marks as secrets.
+ * @param schema of the parameters; undefined: the action is not known
+ */
+export function withoutMarked(message: unknown, schema: JsonSchema | undefined): unknown {
+  const body = fieldsOf(message).request_body;
+  const parameters = fieldsOf(body).action_parameters;
+  if (schema === undefined || parameters === undefined) return message;
+  const hidden = hiddenByMarks(parameters, schema);
+  return { ...fieldsOf(message), request_body: { ...fieldsOf(body), action_parameters: hidden } };
+}
+
+function hiddenByMarks(value: unknown, schema: JsonSchema): unknown {
+  if (value === null || value === undefined) return value;
+  const { writeOnly, items, prefixItems, properties, additionalProperties } = schema;
+  if (writeOnly === true) return HIDDEN;
+  if (Array.isArray(value))
+    return value.map((each: unknown, index) =>
+      hiddenByMarks(each, fieldsOf(fieldsOf(prefixItems)[index] ?? items)),
+    );
+  if (typeof value !== 'object' || ArrayBuffer.isView(value)) return value;
+  const fields = fieldsOf(properties);
+  return Object.fromEntries(
+    Object.entries(value).map(([key, each]) => {
+      const field = Object.hasOwn(fields, key) ? fields[key] : additionalProperties;
+      return [key, hiddenByMarks(each, fieldsOf(field))];
     }),
   );
 }

@@ -223,9 +223,20 @@ function fieldProblems(
       // Cut, because the caller chooses the keys of a map.
       field: at(cut(path, 200)),
       // yup calls the whole value `this`.
-      message: cut(path === '' ? message.replace(/^this/, () => parameters) : message, MAX_MESSAGE),
+      message: cut(
+        withoutValue(path === '' ? message.replace(/^this/, () => parameters) : message),
+        MAX_MESSAGE,
+      ),
     },
   ];
+}
+
+/** What yup quotes of a value that is not of the type of its schema, at the end of a message. */
+const QUOTED = /(?:, but the final value was| for value|\. The validated value was): `[^]*$/;
+
+/** A value may be a secret, and messages are logged. */
+function withoutValue(message: string): string {
+  return message.replace(QUOTED, '');
 }
 
 function cut(text: string, length: number): string {

@@ -14,6 +14,7 @@ interface CallProgress {
   receivedAt: number;
   /** Undefined until it is admitted. */
   action: ActionDescription | undefined;
+  /** Also when the policy denies it. */
   cluster: Cluster | undefined;
   units: readonly string[] | undefined;
   beganAt: number | undefined;
@@ -57,6 +58,10 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     progress.action = action;
     progress.cluster = cluster;
     progress.units = units;
+  });
+  events.on('denied', ({ call, cluster }) => {
+    const progress = open.get(call);
+    if (progress !== undefined) progress.cluster = cluster;
   });
   events.on('began', ({ call, at, sharedRun }) => {
     const progress = open.get(call);

@@ -7,6 +7,8 @@ import {
   trace,
   type Tracer,
 } from '@opentelemetry/api';
+import type { Cluster } from '../api/cluster.js';
+import type { ActionDescription } from '../core/action-description.js';
 import type { Call } from '../core/call.js';
 import type { CallEventBus } from '../core/call-events.js';
 import { contextOf } from './active-context.js';
@@ -21,7 +23,7 @@ interface RequestSpans {
   phase: Span | undefined;
   /** In which its work is done: that of the phase, or of the request while it waits. */
   context: Context;
-  /** The name of its action; undefined until it is admitted. */
+  /** The name of its action; undefined until it is admitted or denied. */
   action: string | undefined;
 }
 
@@ -47,11 +49,13 @@ export class RequestTracer {
     events.on('admitted', ({ call, action, cluster }) => {
       const spans = this.#open.get(call);
       if (spans === undefined) return;
-      spans.action = action.name;
-      spans.request.setAttribute(ATTRIBUTES.action, action.name);
-      if (cluster !== undefined) spans.request.setAttribute(ATTRIBUTES.cluster, cluster.hash);
+      nameRequest(spans, action, cluster);
       this.#enter(spans, 'wait');
       spans.context = spans.requestContext;
+    });
+    events.on('denied', ({ call, action, cluster }) => {
+      const spans = this.#open.get(call);
+      if (spans !== undefined) nameRequest(spans, action, cluster);
     });
     events.on('began', ({ call, sharedRun }) => {
       const spans = this.#open.get(call);
@@ -134,4 +138,15 @@ export class RequestTracer {
     spans.request.setAttribute(ATTRIBUTES.outcome, outcome);
     spans.request.end();
   }
+}
+
+/** Also a request that the policy denies tells what it asked for. */
+function nameRequest(
+  spans: RequestSpans,
+  { name: action }: ActionDescription,
+  cluster: Cluster | undefined,
+): void {
+  spans.action = action;
+  spans.request.setAttribute(ATTRIBUTES.action, action);
+  if (cluster !== undefined) spans.request.setAttribute(ATTRIBUTES.cluster, cluster.hash);
 }

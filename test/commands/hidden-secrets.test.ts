@@ -1,7 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { Cluster } from '../../src/api/cluster.js';
-import { withoutSecrets } from '../../src/commands/hidden-secrets.js';
+import { withoutMarked, withoutSecrets } from '../../src/commands/hidden-secrets.js';
 
 const TOKEN = 'aToken0123456789';
 
@@ -39,4 +39,42 @@ test('the token of a request is in no text that is shown', (t) => {
       t.false(shown.includes(TOKEN));
     }),
   );
+});
+
+test('the parameters that an action marks as secrets are hidden at every level, whatever their type', (t) => {
+  const secret = { writeOnly: true };
+  const schema = {
+    properties: {
+      pepper: secret,
+      list: { items: { properties: { pepper: secret } } },
+      pair: { prefixItems: [{}, secret] },
+      map: { additionalProperties: secret },
+    },
+  };
+  const message = (parameters: unknown) => ({
+    id: 1,
+    request_body: { action: 'a', action_parameters: parameters },
+  });
+  t.deepEqual(
+    withoutMarked(
+      message({
+        pepper: { a: 'hidden' },
+        list: [{ pepper: 'hidden', salt: 'shown' }, 'shown'],
+        pair: ['shown', 'hidden'],
+        map: { a: 'hidden', b: null },
+        other: 'shown',
+      }),
+      schema,
+    ),
+    message({
+      pepper: '***',
+      list: [{ pepper: '***', salt: 'shown' }, 'shown'],
+      pair: ['shown', '***'],
+      map: { a: '***', b: null },
+      other: 'shown',
+    }),
+  );
+  for (const other of [undefined, null, 'text', { request_body: 'text' }, message(undefined)])
+    t.is(withoutMarked(other, schema), other);
+  t.deepEqual(withoutMarked(message({ pepper: 'x' }), undefined), message({ pepper: 'x' }));
 });

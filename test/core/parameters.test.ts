@@ -175,6 +175,37 @@ test('the message of a problem with one field is told as it is, whatever the nam
   t.deepEqual(problems(t, whole, {}), [{ field: 'action_parameters', message: 'not like this' }]);
 });
 
+test('a value of another type is not quoted, as it may be a secret', (t) => {
+  const check = checkOf(
+    object({
+      text: string(),
+      inner: object({ a: string() }),
+      list: array().of(string()),
+      pair: tuple([string().defined(), string().defined()]),
+      map: mapOf(object({ a: string() })),
+    }),
+  );
+  for (const sent of [
+    { text: ['hidden'] },
+    { text: { a: 'hidden`\n\n' } },
+    { inner: 'hidden' },
+    { list: [['hidden']] },
+    { list: 'hidden' },
+    { pair: ['hidden'] },
+    { pair: ['hidden', 'hidden', 'hidden'] },
+    { pair: 'hidden' },
+    { map: { a: { a: ['hidden'] } } },
+    { map: ['hidden'] },
+    ['hidden'],
+    'hidden',
+  ]) {
+    const found = problems(t, check, sent);
+    t.not(found.length, 0);
+    t.notRegex(JSON.stringify(found), /hidden/);
+  }
+  t.is(problems(t, check, { text: 1 })[0]?.message, 'text must be a `string` type');
+});
+
 test('a field that is missing is told to be required', (t) => {
   const check = checkOf(object({ name: string().required(), lines: number().required() }));
   t.deepEqual(problems(t, check, {}), [

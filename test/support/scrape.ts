@@ -1,3 +1,5 @@
+import { refuseSecretsIn } from './planted-secrets.js';
+
 /** One number of a scrape. */
 export interface Sample {
   name: string;
@@ -49,7 +51,9 @@ export async function scrape(url: string | undefined, token?: string): Promise<S
   const headers = new Headers(token === undefined ? {} : { authorization: `Bearer ${token}` });
   const response = await fetch(String(url), { headers });
   if (response.status !== 200) throw new Error(`HTTP status ${response.status}: ${await response.text()}`);
-  return new Scrape(await response.text());
+  const text = await response.text();
+  refuseSecretsIn(text, 'the metrics');
+  return new Scrape(text);
 }
 
 function sampleOf(line: string): Sample {

@@ -2,6 +2,7 @@ import { createServer, type IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { ExecutionContext } from 'ava';
 import { eventually } from '../support/eventually.js';
+import { refuseSecretsIn } from '../support/planted-secrets.js';
 
 /** A span as the collector got it. */
 export interface CollectedSpan {
@@ -74,6 +75,7 @@ export async function startCollector(t: Pick<ExecutionContext, 'teardown'>): Pro
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', () => {
       const body = Buffer.concat(chunks);
+      refuseSecretsIn(body.toString('latin1'), 'what was sent to the collector');
       requests.push({ path: request.url ?? '', headers: request.headers, body });
       if (status === 200 && request.headers['content-type'] === 'application/json')
         spans.push(...spansIn(JSON.parse(body.toString())));
