@@ -2,7 +2,7 @@ import type { Channel, ConsumeMessage, MessageProperties } from 'amqplib';
 import { UNREADABLE } from './patched-amqplib.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { readSender, type Sender } from './sender.js';
-import { isPublishedAgain, isRequeued, readSuspect, type Suspect } from './suspect.js';
+import { isPublishedAgain, isRequeued, MAX_LOST_WORKERS, readSuspect, type Suspect } from './suspect.js';
 
 /** Where a delivered message comes from. */
 export interface DeliverySource {
@@ -65,9 +65,9 @@ export class Delivery {
     return this.redelivered || this.suspect !== undefined;
   }
 
-  /** How many workers have had it at most, this one included, as far as is known. */
+  /** How many workers have had it at most, this one included, as far as is known; anybody may have written what it says of itself. */
   get attempt(): number {
-    return (this.suspect?.lostWorkers ?? 0) + (this.redelivered ? 2 : 1);
+    return Math.min(this.suspect?.lostWorkers ?? 0, MAX_LOST_WORKERS) + (this.redelivered ? 2 : 1);
   }
 
   /** Whether it may be a second copy: a worker that requeued it may have lost its connection before it acknowledged it. */

@@ -10,7 +10,7 @@ import type { Codec } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
 import { type Envelope, InvalidMessage, readEnvelope } from './envelope.js';
-import { queuesOf } from './queues.js';
+import { auditStreamOf, queuesOf } from './queues.js';
 import type { ReplyChannel, ReplyContext } from './reply-channel.js';
 import { callerOf } from './sender.js';
 import { replaysOf, timeLeft } from './suspect.js';
@@ -114,7 +114,7 @@ export class RequestReader {
   /** Whether a reply to this address would come back as a request. */
   isOwnQueue(replyTo: unknown): boolean {
     const { queue } = this.#options;
-    return queuesOf(queue).some((own) => replyTo === own);
+    return replyTo === auditStreamOf(queue) || queuesOf(queue).some((own) => replyTo === own);
   }
 }
 
@@ -217,7 +217,7 @@ export function callOf(
     waitedMs,
     malformed: envelope.problem,
     caller,
-    door: sender.door ?? (envelope.recordId === undefined ? 'amqp' : 'manager'),
+    door: sender.door ?? (channels.some((channel) => channel.check !== undefined) ? 'manager' : 'amqp'),
     encoding: codec.name,
     attempt: delivery.attempt,
     replays: replaysOf(headers),

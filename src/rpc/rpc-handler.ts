@@ -26,6 +26,7 @@ import { ReplyRoom } from './reply-room.js';
 import { callOf, isLarge, type Request, RequestReader } from './request.js';
 import { checkRequest } from './request-check.js';
 import { Republisher } from './republisher.js';
+import { MAX_LOST_WORKERS } from './suspect.js';
 
 export interface RpcHandlerOptions {
   queue: string;
@@ -108,11 +109,6 @@ interface History {
 const PLAIN_REPLY_FACTOR = 2;
 /** The share of the memory budget that remembered replies may take; they give way to messages. */
 const REMEMBERED_SHARE = 0.25;
-/**
- * A message from the queue of suspects is given up after this many lost workers. Far more than a request loses connections in its time:
- * plugins run in other processes, so a request rarely causes a loss.
- */
-const MAX_LOST_WORKERS = 100;
 /** A message that came back to a quorum queue this often is published anew, which the broker counts from 0. */
 const MAX_RETURNS = 2;
 /** Within how many milliseconds such a message is read, at random: a multiple of the time that it takes to publish others again. */

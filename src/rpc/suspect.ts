@@ -35,6 +35,12 @@ export const OF_WORKERS: readonly string[] = [
   MAY_HAVE_BEGUN,
 ];
 
+/**
+ * A message from the queue of suspects is given up after this many lost workers. Far more than a request loses connections in its time:
+ * plugins run in other processes, so a request rarely causes a loss.
+ */
+export const MAX_LOST_WORKERS = 100;
+
 /** What a message from the queue of suspects says besides the request. */
 export interface Suspect {
   /** In milliseconds since the epoch. */

@@ -218,11 +218,13 @@ test('who asks is whom the broker or the gateway names, or else whom a reply cha
   t.is(callerOf(NOBODY, undefined), ANONYMOUS);
 });
 
-test('the door of a call is the one that the gateway names, or else whether it has a record', (t) => {
+test('the door of a call is the one that the gateway names, or else whether a channel for records reaches its caller', (t) => {
   const { read } = reading();
   const doorOf = (given: Given) => callOf(read(given), FIRST).door;
   t.is(doorOf({}), 'amqp');
-  t.is(doorOf({ body: { id: 13, ...BODY } }), 'manager');
+  t.is(doorOf({ body: { id: 13, ...BODY } }), 'amqp', 'there is no Manager');
+  const records = reading({ channels: [{ ...CHANNEL, check: async () => ({}) }] });
+  t.is(callOf(records.read({ body: { id: 13, ...BODY } }), FIRST).door, 'manager');
   t.is(doorOf({ delivery: { sender: { ...SENDER, door: 'http' } } }), 'http');
 });
 

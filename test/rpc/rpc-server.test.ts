@@ -395,8 +395,10 @@ for (const broker of brokers()) {
       t.regex(String(answer.response_body.errors), reason);
       t.is((await caller.take('error queue')).content.toString(), body);
     }
-    caller.publish('hello', { replyTo: queue });
-    await caller.take('error queue');
+    for (const own of [queue, `${queue}.audit`]) {
+      caller.publish('hello', { replyTo: own });
+      await caller.take('error queue');
+    }
     await eventually('nothing is held', () => service.held === 0);
     t.is(await caller.waiting('error queue'), 0, 'our own queues are not answered');
   });
