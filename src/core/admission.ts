@@ -38,6 +38,8 @@ export interface Denied {
   readonly call: Call;
   readonly action: ActionDescription;
   readonly cluster: Cluster | undefined;
+  /** The units that its parameters name. */
+  readonly units: readonly string[];
   /** Which rule would allow it, for people. */
   readonly needed: string;
 }
@@ -176,7 +178,7 @@ export class Admission {
     });
     if (decision.allowed) return decision;
     const { needed } = decision;
-    onDenied({ call, action: description, cluster, needed });
+    onDenied({ call, action: description, cluster, units: unitNames, needed });
     throw new ActionError('forbidden', `The policy of this service does not allow it. ${needed}`);
   }
 

@@ -21,7 +21,15 @@ export interface CallEvents {
     at: number;
   };
   /** The policy does not allow it. `needed`: which rule would, for people. It settles with the error `forbidden`. */
-  denied: { call: Call; action: ActionDescription; cluster: Cluster | undefined; needed: string; at: number };
+  denied: {
+    call: Call;
+    action: ActionDescription;
+    cluster: Cluster | undefined;
+    /** The units that its parameters name, as far as they are known. */
+    units: readonly string[];
+    needed: string;
+    at: number;
+  };
   /**
    * The action starts to run. A change whose reply another worker has recorded does not. `sharedRun`: the run is also that of
    * other calls, and has this id of one of them.

@@ -59,9 +59,11 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     progress.cluster = cluster;
     progress.units = units;
   });
-  events.on('denied', ({ call, cluster }) => {
+  events.on('denied', ({ call, cluster, units }) => {
     const progress = open.get(call);
-    if (progress !== undefined) progress.cluster = cluster;
+    if (progress === undefined) return;
+    progress.cluster = cluster;
+    progress.units = units;
   });
   events.on('began', ({ call, at, sharedRun }) => {
     const progress = open.get(call);

@@ -56,7 +56,7 @@ function checkLines(t: ExecutionContext, found: readonly Line[], entry: Entry): 
   const what = `${String(action)} of ${caller.name}, ${got}`;
   if (isDenied(entry)) {
     t.deepEqual(eventsOf(found), ['denied'], what);
-    t.like(found[0], { ...all, decision: 'denied', outcome: 'forbidden' }, what);
+    t.like(found[0], { ...all, units, decision: 'denied', outcome: 'forbidden' }, what);
   } else {
     t.deepEqual(eventsOf(found), ['begun', 'settled'], what);
     const [first, last] = found;

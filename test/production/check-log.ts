@@ -27,7 +27,7 @@ export function checkLog(
         caller: caller.name,
         code: isCompleted ? undefined : got,
         cluster: isAdmitted(entry) || isDenied(entry) ? cluster?.hash : undefined,
-        unit: isAdmitted(entry) && units.length > 0 ? units.join(' ') : undefined,
+        unit: (isAdmitted(entry) || isDenied(entry)) && units.length > 0 ? units.join(' ') : undefined,
         dropped: wantsReply ? undefined : true,
         ...(trace !== undefined && { trace_id: trace.traceId }),
       },

@@ -94,7 +94,7 @@ test('denied calls, shared runs, dropped replies and dead letters are counted', 
   const { events, act, admit, answer, metrics } = opened();
   const [denied, first, second] = [callOf(), callOf({ id: 'r1' }), callOf({ id: 'r2' })];
   for (const call of [denied, first, second]) events.emit('received', { call, at: 0 });
-  events.emit('denied', { call: denied, action: ACTION, cluster: undefined, needed: '', at: 0 });
+  events.emit('denied', { call: denied, action: ACTION, cluster: undefined, units: [], needed: '', at: 0 });
   events.emit('settled', { call: denied, settled: failed('forbidden'), at: 0 });
   answer(denied, failed('forbidden'), 0);
   for (const call of [first, second]) {

@@ -135,12 +135,12 @@ export class Audit {
     });
   }
 
-  #denied({ call, action, cluster, needed }: CallEvents['denied']): void {
+  #denied({ call, action, cluster, units, needed }: CallEvents['denied']): void {
     if (action.effect === 'read' && !this.#options.reads) return;
     const line = this.#line(
       'denied',
       call,
-      { action, cluster, units: [], rule: undefined, id: randomUUID(), work: undefined },
+      { action, cluster, units, rule: undefined, id: randomUUID(), work: undefined },
       {
         parameters: maskedParameters(call.parameters, action.parameters),
         decision: 'denied',
