@@ -48,8 +48,11 @@ const SETTINGS = ALL_SETTINGS.map(({ name }) => name);
 /** The variables that the service reads. */
 const READ = new Set(ALL_SETTINGS.flatMap(({ name, secret }) => (secret ? [name, `${name}_FILE`] : [name])));
 
+/** Variables of OpenSSL, whose names resemble those of settings. */
+const OF_OTHERS: ReadonlySet<string> = new Set(['SSL_CERT_FILE', 'SSL_CERT_DIR']);
+
 function noteOn(name: string): string[] {
-  if (READ.has(name)) return [];
+  if (READ.has(name) || OF_OTHERS.has(name)) return [];
   const setting = name.endsWith('_FILE') ? name.slice(0, -'_FILE'.length) : undefined;
   if (setting !== undefined && SETTINGS.includes(setting))
     return [`${name} is set, but only a secret is read from a file: set ${setting}`];

@@ -19,6 +19,8 @@ export interface ErrorSummary {
   /** The sender, as the message says it. */
   caller: string | null;
   message_id: string | null;
+  /** Whether somebody can get a reply to it. */
+  wants_reply: boolean;
   /** Whether a worker may have begun it. */
   may_have_begun: boolean;
   /** How often it was replayed before. */
@@ -30,7 +32,7 @@ const MAX_NAME = 128;
 
 export function summaryOf(
   { id, content, properties }: ErrorMessage,
-  { encoding, action, etcdToken }: QueuedRequest,
+  { encoding, action, etcdToken, wantsReply }: QueuedRequest,
 ): ErrorSummary {
   const { reason, at, endsAt, mayHaveBegun, replays } = readDeadLetter(properties);
   const {
@@ -54,6 +56,7 @@ export function summaryOf(
     cluster: clusterHashOf(etcdToken) ?? null,
     caller: shown(named, MAX_NAME),
     message_id: shown(messageId, MAX_NAME),
+    wants_reply: wantsReply,
     may_have_begun: mayHaveBegun,
     replays,
   };

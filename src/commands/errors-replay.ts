@@ -149,7 +149,7 @@ function effectOf({ action }: QueuedRequest, catalogue: Catalogue): Effect {
 
 /** Why a message is not replayed without `--force`; undefined: it is. */
 function refusalOf(
-  { problem, action }: QueuedRequest,
+  { problem, action, wantsReply }: QueuedRequest,
   {
     effect,
     now,
@@ -159,7 +159,10 @@ function refusalOf(
 ): string | undefined {
   if (problem !== undefined)
     return `the service would put it into the error queue again: ${problem}; --force replays it all the same`;
-  if (effect === 'read') return undefined;
+  if (effect === 'read')
+    return wantsReply
+      ? undefined
+      : `nobody gets a reply to it, so the service would not run ${action}, which only reads; --force replays it all the same`;
   const change =
     effect === undefined
       ? `${action ?? 'its action'} is not installed here and may be a change`

@@ -64,7 +64,7 @@ function textOf(details: ErrorDetails): string {
     ['reason', details.reason ?? '-'],
     ['dead-lettered', at === null ? '-' : `${timeText(at)}, ${durationText(now - at)} ago`],
     ['caller', details.caller ?? '-'],
-    ['caller waits', endsAt === null ? '-' : waitText(endsAt, now)],
+    ['caller waits', details.wants_reply ? (endsAt === null ? '-' : waitText(endsAt, now)) : 'for no reply'],
     ['action', details.action ?? '-'],
     ['cluster', details.cluster ?? '-'],
     ['may have begun', details.may_have_begun ? 'yes' : 'no'],

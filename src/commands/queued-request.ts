@@ -18,6 +18,8 @@ export interface QueuedRequest {
   /** Undefined: it names none. */
   action: string | undefined;
   etcdToken: unknown;
+  /** Whether somebody can get its reply: it names a `reply_to`, or a record of the Manager. */
+  wantsReply: boolean;
   /** Why the service would dead-letter it again; undefined: it is a valid request. */
   problem: string | undefined;
 }
@@ -44,6 +46,7 @@ export function requestReader({
       decoded: undefined,
       action: undefined,
       etcdToken: undefined,
+      wantsReply: typeof message.properties.replyTo === 'string' && message.properties.replyTo !== '',
       problem: undefined,
     };
     try {
@@ -51,7 +54,8 @@ export function requestReader({
       request.decoded = codec.decode(message.content);
       request.encoding = codec.name;
       request.etcdToken = tokenIn(request.decoded);
-      const { action } = readEnvelope(request.decoded);
+      const { action, recordId } = readEnvelope(request.decoded);
+      request.wantsReply ||= recordId !== undefined;
       request.action = typeof action === 'string' ? action : undefined;
     } catch (error) {
       if (!(error instanceof DecodeError) && !(error instanceof InvalidMessage)) throw error;

@@ -1,3 +1,4 @@
+import type { Caller } from '../api/caller.js';
 import type { Cluster } from '../api/cluster.js';
 import type { Logger } from '../lib/logger.js';
 import type { ActionDescription } from './action-description.js';
@@ -47,8 +48,14 @@ export interface CallEvents {
   unanswered: { call: Call; at: number };
   /** The number of calls for clusters that do not respond, waiting and running, has changed. */
   withoutResponse: { calls: number; at: number };
-  /** The transport has dead-lettered a message. `reason` is for people. */
-  deadLettered: { reason: string; kind: DeadLetterKind; at: number };
+  /** The transport has dead-lettered a message. `reason` is for people; `message` is the id that its sender gave it. */
+  deadLettered: {
+    reason: string;
+    kind: DeadLetterKind;
+    message: string | undefined;
+    caller: Caller;
+    at: number;
+  };
 }
 
 /** `invalid`: it is not a request. `worker_lost`: too many workers were lost with it. `defect`: the service failed to handle it. */

@@ -26,6 +26,7 @@ import { ReplyRoom } from './reply-room.js';
 import { callOf, isLarge, type Request, RequestReader } from './request.js';
 import { checkRequest } from './request-check.js';
 import { Republisher } from './republisher.js';
+import { callerOf } from './sender.js';
 import { MAX_LOST_WORKERS } from './suspect.js';
 
 export interface RpcHandlerOptions {
@@ -118,6 +119,8 @@ const NO_BODY = Buffer.alloc(0);
 const DROPPED: Promise<SendOutcome> = Promise.resolve('dropped');
 /** The history of a request that was not delivered before. */
 const NEW: History = { mayHaveBegun: false, mustRunAlone: false };
+/** How much of the id of a message is logged. */
+const MAX_ID = 128;
 /** How much of an invalid message is read to detect its encoding. */
 const ENCODING_BYTES = 1_024;
 
@@ -591,7 +594,15 @@ export class RpcHandler {
   async #deadLetter(delivery: Delivery, reason: string, kind: DeadLetterKind): Promise<void> {
     const { events, clock } = this.#options;
     const done = await this.#republisher.deadLetter(delivery, reason, kind !== 'invalid');
-    if (done) events.emit('deadLettered', { reason, kind, at: clock.now() });
+    if (!done) return;
+    const { messageId }: { messageId?: unknown } = delivery.properties;
+    events.emit('deadLettered', {
+      reason,
+      kind,
+      message: typeof messageId === 'string' ? messageId.slice(0, MAX_ID) : undefined,
+      caller: callerOf(delivery.sender),
+      at: clock.now(),
+    });
   }
 }
 

@@ -93,7 +93,10 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     const fields = close(call);
     log.warn('request unanswered', fields);
   });
-  events.on('deadLettered', ({ reason }) => log.warn('message dead-lettered', { reason }));
+  events.on('deadLettered', ({ reason, message, caller }) => {
+    const fields = message === undefined ? {} : { request: message };
+    log.warn('message dead-lettered', { ...fields, caller: caller.name, reason });
+  });
 }
 
 /** Failures that somebody must look into. Those of a caller are `info`, those of the service or the cluster at least `warn`. */

@@ -72,7 +72,8 @@ class Queues {
   }
 
   async add(body: string | Buffer, options: Options.Publish = {}): Promise<void> {
-    this.channel.sendToQueue(errorQueueOf(this.queue), Buffer.from(body), { persistent: true, ...options });
+    const sent = { persistent: true, replyTo: 'replies', ...options };
+    this.channel.sendToQueue(errorQueueOf(this.queue), Buffer.from(body), sent);
     // The broker handles what comes on a channel in order.
     await this.channel.checkQueue(errorQueueOf(this.queue));
   }
@@ -373,6 +374,11 @@ if (rabbit !== undefined) {
         { headers: deadHeaders(MINUTE_MS, { 'x-may-have-begun': true }) },
         /a worker may have begun it/,
       ],
+      [
+        request('list_units'),
+        { headers: deadHeaders(MINUTE_MS), replyTo: undefined },
+        /nobody gets a reply to it, so the service would not run list_units/,
+      ],
       ['{}', { headers: deadHeaders(MINUTE_MS) }, /error queue again: the message has no request_body/],
     ];
     for (const [body, options] of refused) await queues.add(body, options);
@@ -486,7 +492,11 @@ if (rabbit !== undefined) {
     t.teardown(async () => connection.close());
     const channel = await connection.createConfirmChannel();
     const headers = deadHeaders(MINUTE_MS, { 'x-caller': 'alice', 'x-caller-verified-by': 'broker' });
-    channel.sendToQueue(errorQueueOf(name), Buffer.from(request('list_units')), { userId: 'guest', headers });
+    channel.sendToQueue(errorQueueOf(name), Buffer.from(request('list_units')), {
+      userId: 'guest',
+      replyTo: 'replies',
+      headers,
+    });
     await channel.waitForConfirms();
     const runAs = async (user: string, permissions: Parameters<typeof broker.user>[1], ...args: string[]) => {
       const { url } = await broker.user(user, permissions);
@@ -511,7 +521,10 @@ if (rabbit !== undefined) {
     const message = await channel.get(name, { noAck: true });
     t.is(message !== false && message.properties.userId, 'ops_2');
     // Whoever may publish can put such a message there.
-    channel.sendToQueue(errorQueueOf(name), Buffer.from(request('list_units')), { headers });
+    channel.sendToQueue(errorQueueOf(name), Buffer.from(request('list_units')), {
+      replyTo: 'replies',
+      headers,
+    });
     await channel.waitForConfirms();
     const ofNobody = await runAs('ops_3', ops, 'replay', '--all');
     t.regex(ofNobody.stdout, /its caller is not known, as before/);

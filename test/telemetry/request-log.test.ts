@@ -190,6 +190,10 @@ test('a request that is released gets no line; a message that is dead-lettered g
   events.emit('received', { call, at: 1_000 });
   events.emit('released', { call, at: 1_500 });
   t.is(logs.lines.length, 0);
-  events.emit('deadLettered', { kind: 'invalid', reason: 'not valid JSON', at: 1_600 });
+  const caller = { name: 'ops', verifiedBy: 'broker' } as const;
+  for (const message of ['m1', undefined])
+    events.emit('deadLettered', { kind: 'invalid', reason: 'not valid JSON', message, caller, at: 1_600 });
+  t.like(logs.lines[0], { request: 'm1', caller: 'ops' });
+  t.false('request' in (logs.lines[1] ?? {}));
   t.like(logs.lines[0], { level: 'warn', message: 'message dead-lettered', reason: 'not valid JSON' });
 });

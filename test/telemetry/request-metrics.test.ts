@@ -104,7 +104,7 @@ test('denied calls, shared runs, dropped replies and dead letters are counted', 
     answer(call, DONE, 0, call === second);
   }
   for (const kind of ['invalid', 'invalid', 'worker_lost', 'defect'] as const)
-    events.emit('deadLettered', { reason: 'secret', kind, at: 0 });
+    events.emit('deadLettered', { reason: 'secret', kind, message: undefined, caller: ANONYMOUS, at: 0 });
   t.like(act, { denied: 1, coalesced: 1, dropped: 1 });
   t.deepEqual(metrics.deadLetters, { invalid: 2, worker_lost: 1, defect: 1 });
   t.deepEqual(codesIn(metrics), { forbidden: 1, completed: 2 });
