@@ -99,8 +99,9 @@ async function openFile(path: string): Promise<OpenedFile> {
   const existing = await stat(path).catch(() => undefined);
   // To open a pipe waits for its reader.
   if (existing !== undefined && !existing.isFile()) throw new Error(`${path} is not a file`);
-  const file = await open(path, 'a', MODE);
-  return { file, mayBeCut: await endsInLine(path) };
+  // Before it is opened: as soon as there is a new file, lines go to it.
+  const mayBeCut = existing !== undefined && (await endsInLine(path));
+  return { file: await open(path, 'a', MODE), mayBeCut };
 }
 
 /** Whether a file has something after its last line, or it cannot be known. */
