@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import type { Channel, GetMessage, MessageProperties, Options } from 'amqplib';
-import { componentsOf } from '../composition.js';
 import { systemClock } from '../lib/clock.js';
 import { reasonOf } from '../lib/errors.js';
 import { stringifyExactly } from '../lib/exact-json.js';
@@ -18,8 +17,8 @@ import type { PublishOutcome } from '../rpc/publish-channel.js';
 import { errorQueueOf, isNotFound } from '../rpc/queues.js';
 import { missingWritePermission } from '../rpc/write-permission.js';
 import type { Configuration } from '../settings/settings.js';
-import { Log } from '../telemetry/log.js';
 import { blockedReason } from './broker-permissions.js';
+import { configuredBrokers } from './configured-brokers.js';
 import { UsageError } from './usage-error.js';
 
 /** A message of the error queue, held until it is acknowledged or the connection ends. */
@@ -251,29 +250,13 @@ async function chosenBrokers(
   settings: Settings,
   broker: string | undefined,
 ): Promise<readonly BrokerAddress[]> {
-  const all = await brokersOf(settings);
+  const all = await configuredBrokers(
+    settings,
+    'no broker is configured: set AMQP_URL or MANAGER_URL; the error queue of a sandbox ends with its process',
+  );
   if (broker === undefined) return all;
   const chosen = all.filter(({ url }) => [withoutCredentials(url), new URL(url).host].includes(broker));
   if (chosen.length > 0) return chosen;
   const names = all.map(({ url }) => withoutCredentials(url)).join(', ');
   throw new UsageError(`unknown broker '${broker}'; the brokers are ${names}`);
-}
-
-async function brokersOf(settings: Settings): Promise<readonly BrokerAddress[]> {
-  const { amqp, openaperture, clusters, ssh, hostname } = settings;
-  if (openaperture === undefined) {
-    if (amqp !== undefined) return amqp.urls.map((url) => ({ url }));
-    throw new UsageError(
-      'no broker is configured: set AMQP_URL or MANAGER_URL; the error queue of a sandbox ends with its process',
-    );
-  }
-  const log = Log.create({ level: 'error', format: 'text' });
-  const components = componentsOf({ clusters, ssh, openaperture, hostname, log });
-  try {
-    return (await (await components.installation())?.brokers()) ?? [];
-  } catch (error) {
-    throw new Error(`the Manager gives no brokers: ${reasonOf(error)}`, { cause: error });
-  } finally {
-    await components.close();
-  }
 }

@@ -1,8 +1,10 @@
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
-import type { JsonSchema } from '../core/json-schema.js';
+import { type JsonSchema, schemaOfField, schemaOfItem } from '../core/json-schema.js';
 import { fieldsOf } from '../lib/fields-of.js';
+import { namesSecret } from '../lib/names-secret.js';
 
-const SECRET_KEY = /token|secret|passw|passphrase|credential|authorization|private_?key/i;
+/** RabbitMQ's own, in `x-death`: the names of queues. */
+const ROUTING_KEYS = 'routing-keys';
 const TOKEN_KEY = 'etcd_token';
 const HIDDEN = '***';
 /** A shorter token is not looked for in other texts: it may be a part of any word. */
@@ -27,7 +29,8 @@ export function withoutSecrets(value: unknown, token: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
     Object.entries(value).map(([key, each]) => {
-      const isSecret = SECRET_KEY.test(key) && each !== null && each !== undefined && each !== '';
+      const isSecret =
+        key !== ROUTING_KEYS && namesSecret(key) && each !== null && each !== undefined && each !== '';
       const name = String(withoutSecrets(key, token));
       return [name, isSecret ? hiddenOf(each, key) : withoutSecrets(each, token)];
     }),
@@ -46,21 +49,14 @@ export function withoutMarked(message: unknown, schema: JsonSchema | undefined):
   return { ...fieldsOf(message), request_body: { ...fieldsOf(body), action_parameters: hidden } };
 }
 
-function hiddenByMarks(value: unknown, schema: JsonSchema): unknown {
-  if (value === null || value === undefined) return value;
-  const { writeOnly, items, prefixItems, properties, additionalProperties } = schema;
-  if (writeOnly === true) return HIDDEN;
+function hiddenByMarks(value: unknown, schema: JsonSchema | undefined): unknown {
+  if (value === null || value === undefined || schema === undefined) return value;
+  if (schema.writeOnly === true) return HIDDEN;
   if (Array.isArray(value))
-    return value.map((each: unknown, index) =>
-      hiddenByMarks(each, fieldsOf(fieldsOf(prefixItems)[index] ?? items)),
-    );
+    return value.map((each: unknown, index) => hiddenByMarks(each, schemaOfItem(schema, index)));
   if (typeof value !== 'object' || ArrayBuffer.isView(value)) return value;
-  const fields = fieldsOf(properties);
   return Object.fromEntries(
-    Object.entries(value).map(([key, each]) => {
-      const field = Object.hasOwn(fields, key) ? fields[key] : additionalProperties;
-      return [key, hiddenByMarks(each, fieldsOf(field))];
-    }),
+    Object.entries(value).map(([key, each]) => [key, hiddenByMarks(each, schemaOfField(schema, key))]),
   );
 }
 

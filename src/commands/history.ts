@@ -2,7 +2,6 @@ import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { type ReadLine, readLine } from '../access/audit/audit-line.js';
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
-import { componentsOf } from '../composition.js';
 import { systemClock } from '../lib/clock.js';
 import { reasonOf } from '../lib/errors.js';
 import { type BrokerAddress, userOf } from '../rpc/broker-address.js';
@@ -16,7 +15,7 @@ import { readStream } from '../rpc/read-stream.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import type { Configuration } from '../settings/settings.js';
-import { Log } from '../telemetry/log.js';
+import { configuredBrokers } from './configured-brokers.js';
 import { counted } from './finding.js';
 import { HistoryRows } from './history-rows.js';
 import { print, printError } from './output.js';
@@ -101,7 +100,11 @@ async function readBroker(
 ): Promise<void> {
   const { amqp, rpc } = configuration;
   const stream = auditStreamOf(rpc.queue);
-  const connection = await connected(await brokersOf(configuration), amqp?.tls);
+  const brokers = await configuredBrokers(
+    configuration,
+    'AMQP_URL is not set: set it to the broker of the service, or AUDIT to its file',
+  );
+  const connection = await connected(brokers, amqp?.tls);
   const hungUp = new AbortController();
   // Its reader may have closed the pipe.
   process.stdout.once('error', () => hungUp.abort());
@@ -133,25 +136,6 @@ async function readBroker(
     throw new Error(reason, { cause: error });
   } finally {
     await connection.close(systemClock);
-  }
-}
-
-async function brokersOf({
-  amqp,
-  openaperture,
-  clusters,
-  ssh,
-  hostname,
-}: Configuration): Promise<readonly BrokerAddress[]> {
-  if (amqp !== undefined) return amqp.urls.map((url) => ({ url }));
-  if (openaperture === undefined)
-    throw new UsageError('AMQP_URL is not set: set it to the broker of the service, or AUDIT to its file');
-  const log = Log.create({ level: 'error', format: 'text' });
-  const components = componentsOf({ clusters, ssh, openaperture, hostname, log });
-  try {
-    return (await (await components.installation())?.brokers()) ?? [];
-  } finally {
-    await components.close();
   }
 }
 

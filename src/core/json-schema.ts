@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Schema } from 'yup';
+import { fieldsOf } from '../lib/fields-of.js';
 
 /** A JSON Schema document, draft 2020-12, as plain data. */
 export type JsonSchema = Record<string, unknown>;
@@ -194,4 +195,22 @@ function plain(at: string): (value: unknown) => unknown {
     if (value === null || ['string', 'number', 'boolean'].includes(typeof value)) return value;
     throw new Error(`${at} lists a value that is not null, a string, a number or a boolean`);
   };
+}
+
+/** The schema of an entry of a list; undefined: there is none. */
+export function schemaOfItem({ prefixItems, items }: JsonSchema, index: number): JsonSchema | undefined {
+  return schemaIn(fieldsOf(prefixItems)[index] ?? items);
+}
+
+/** The schema of a field of a map; undefined: there is none. */
+export function schemaOfField(
+  { properties, additionalProperties }: JsonSchema,
+  name: string,
+): JsonSchema | undefined {
+  const fields = fieldsOf(properties);
+  return schemaIn(Object.hasOwn(fields, name) ? fields[name] : additionalProperties);
+}
+
+function schemaIn(value: unknown): JsonSchema | undefined {
+  return typeof value === 'object' && value !== null ? (value as JsonSchema) : undefined;
 }

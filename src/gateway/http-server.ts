@@ -122,15 +122,10 @@ export class HttpServer {
    */
   async start(): Promise<string> {
     const { host, port } = this.#options;
-    try {
-      return await this.#servers.listen(host, port);
-    } catch (cause) {
-      const inUse = cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE';
-      const reason = inUse
-        ? `${host}:${port} is in use (another fleet-manager?): set HTTP_PORT to another port, 0 or off`
-        : `HTTP_HOST and HTTP_PORT cannot be used: ${reasonOf(cause)}`;
-      throw new Error(reason, { cause });
-    }
+    return this.#servers.listen(host, port, {
+      settings: 'HTTP_HOST and HTTP_PORT',
+      ifInUse: ' (another fleet-manager?): set HTTP_PORT to another port, 0 or off',
+    });
   }
 
   /** Refuses new calls; those in flight can still be answered. */

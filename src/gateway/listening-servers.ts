@@ -1,11 +1,20 @@
 import { lookup } from 'node:dns/promises';
 import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http';
 import type { Socket } from 'node:net';
+import { reasonOf } from '../lib/errors.js';
 
 export interface ListeningOptions extends ServerOptions {
   onRequest: RequestListener;
   /** Gets bytes that Node's parser does not accept as an HTTP request. */
   onUnparsed: (error: NodeJS.ErrnoException, socket: Socket) => void;
+}
+
+/** What to say when it is not possible to listen. */
+export interface ListeningRemedies {
+  /** The names of the settings. */
+  settings: string;
+  /** The rest of a sentence that says that another program listens there. */
+  ifInUse: string;
 }
 
 /** Servers of Node that listen on one address; on every address of the host when that is `localhost`. */
@@ -20,8 +29,21 @@ export class ListeningServers {
   /**
    * @param port 0: a free port
    * @returns the URL
+   * @throws Error that says which settings to change
    */
-  async listen(host: string, port: number): Promise<string> {
+  async listen(host: string, port: number, { settings, ifInUse }: ListeningRemedies): Promise<string> {
+    try {
+      return await this.#listen(host, port);
+    } catch (cause) {
+      const inUse = cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE';
+      const reason = inUse
+        ? `${host}:${port} is in use${ifInUse}`
+        : `${settings} cannot be used: ${reasonOf(cause)}`;
+      throw new Error(reason, { cause });
+    }
+  }
+
+  async #listen(host: string, port: number): Promise<string> {
     const bound = await this.#add(host, port);
     if (host === 'localhost')
       // Many machines have no address of IPv6.

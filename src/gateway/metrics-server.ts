@@ -1,6 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../lib/clock.js';
-import { reasonOf } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import { isOwnName, sameToken } from './bearer-token.js';
 import { ListeningServers } from './listening-servers.js';
@@ -45,15 +44,11 @@ export class MetricsServer {
    */
   async start(): Promise<string> {
     const { host, port } = this.#options;
-    try {
-      return `${await this.#servers.listen(host, port)}/metrics`;
-    } catch (cause) {
-      const inUse = cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE';
-      const reason = inUse
-        ? `${host}:${port} is in use: set METRICS_PORT to another port, or to gateway to use the port of the HTTP gateway`
-        : `METRICS_HOST and METRICS_PORT cannot be used: ${reasonOf(cause)}`;
-      throw new Error(reason, { cause });
-    }
+    const url = await this.#servers.listen(host, port, {
+      settings: 'METRICS_HOST and METRICS_PORT',
+      ifInUse: ': set METRICS_PORT to another port, or to gateway to use the port of the HTTP gateway',
+    });
+    return `${url}/metrics`;
   }
 
   async stop(): Promise<void> {

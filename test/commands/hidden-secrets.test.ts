@@ -78,3 +78,23 @@ test('the parameters that an action marks as secrets are hidden at every level, 
     t.is(withoutMarked(other, schema), other);
   t.deepEqual(withoutMarked(message({ pepper: 'x' }), undefined), message({ pepper: 'x' }));
 });
+
+test('what has the name of a secret in the audit has it here too, and the queues of a dead letter are shown', (t) => {
+  const shown = withoutSecrets(
+    {
+      api_key: 'a',
+      ssh_key: 'b',
+      pwd: 'c',
+      keyword: 'd',
+      'x-death': [{ 'routing-keys': ['fleet_manager'] }],
+    },
+    undefined,
+  );
+  t.deepEqual(shown, {
+    api_key: '***',
+    ssh_key: '***',
+    pwd: '***',
+    keyword: 'd',
+    'x-death': [{ 'routing-keys': ['fleet_manager'] }],
+  });
+});

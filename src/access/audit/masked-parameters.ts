@@ -1,24 +1,10 @@
-import type { JsonSchema } from '../../core/json-schema.js';
-import { fieldsOf } from '../../lib/fields-of.js';
+import { type JsonSchema, schemaOfField, schemaOfItem } from '../../core/json-schema.js';
 import { maskedIfUrl } from '../../lib/masked-url.js';
+import { namesSecret } from '../../lib/names-secret.js';
 
 const MASK = '***';
 /** The rest of a value that is too long. */
 const CUT = '...';
-/** Names that contain one of these name a secret. */
-const SECRET_PARTS = /passw(?:or)?d|passphrase|secret|token|credential|(?:api|private|access|signing)key/;
-/** Names that have one of these words name a secret: `ssh_key`, not `keyword`. */
-const SECRET_WORDS: ReadonlySet<string> = new Set([
-  'key',
-  'keys',
-  'pwd',
-  'pin',
-  'auth',
-  'authorization',
-  'cookie',
-  'bearer',
-]);
-
 const MAX_TEXT = 256;
 const MAX_NAME = 64;
 const MAX_LEVELS = 8;
@@ -40,16 +26,6 @@ export function maskedParameters(parameters: unknown, schema: JsonSchema | undef
   }
 }
 
-/** Whether the name of a field says that its value is a secret. */
-export function namesSecret(name: string): boolean {
-  const words = name
-    .slice(0, MAX_TEXT)
-    .replace(/([a-z0-9])([A-Z])/g, '$1_$2')
-    .toLowerCase()
-    .split(/[^a-z0-9]+/);
-  return SECRET_PARTS.test(words.join('')) || words.some((word) => SECRET_WORDS.has(word));
-}
-
 class Masking {
   #texts = MAX_TEXTS;
   #values = MAX_VALUES;
@@ -67,33 +43,28 @@ class Masking {
   }
 
   #list(list: readonly unknown[], schema: JsonSchema | undefined, level: number): unknown[] {
-    const { prefixItems, items } = schema ?? {};
     const masked: unknown[] = [];
     for (const [index, each] of list.entries()) {
       if (this.#values <= 0) {
         masked.push(CUT);
         break;
       }
-      masked.push(this.of(each, schemaOf(fieldsOf(prefixItems)[index] ?? items), level + 1));
+      masked.push(this.of(each, schema && schemaOfItem(schema, index), level + 1));
     }
     return masked;
   }
 
   #map(map: object, schema: JsonSchema | undefined, level: number): Record<string, unknown> {
-    const { properties, additionalProperties } = schema ?? {};
     const masked: [string, unknown][] = [];
     for (const [name, each] of Object.entries(map)) {
       if (this.#values <= 0) {
         masked.push([CUT, CUT]);
         break;
       }
-      const field = Object.hasOwn(fieldsOf(properties), name)
-        ? fieldsOf(properties)[name]
-        : additionalProperties;
       const isSecret = each !== undefined && namesSecret(name);
       masked.push([
         this.#text(name, MAX_NAME),
-        isSecret ? this.#masked() : this.of(each, schemaOf(field), level + 1),
+        isSecret ? this.#masked() : this.of(each, schema && schemaOfField(schema, name), level + 1),
       ]);
     }
     // Also a field that is called __proto__.
@@ -111,8 +82,4 @@ class Masking {
     this.#texts -= shown.length;
     return shown;
   }
-}
-
-function schemaOf(value: unknown): JsonSchema | undefined {
-  return typeof value === 'object' && value !== null ? (value as JsonSchema) : undefined;
 }

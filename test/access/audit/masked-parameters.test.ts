@@ -1,7 +1,8 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { array, object, string } from 'yup';
-import { maskedParameters, namesSecret } from '../../../src/access/audit/masked-parameters.js';
+import { maskedParameters } from '../../../src/access/audit/masked-parameters.js';
+import { namesSecret } from '../../../src/lib/names-secret.js';
 import { textOf } from '../../../src/access/audit/audit-line.js';
 import { jsonSchemaOf } from '../../../src/core/json-schema.js';
 import { planted } from '../../support/planted-secrets.js';
