@@ -31,10 +31,10 @@ function tableAfter(page: string, marker: string): string[][] {
     );
 }
 
-test('the table of settings in the README matches the settings of the service', async (t) => {
+test('docs/settings.md lists the settings of the service', async (t) => {
   const settings = describeSettings({ env: {}, directory: '/nonexistent' });
   t.deepEqual(
-    tableAfter(await read('README.md'), '<!-- settings'),
+    tableAfter(await read('docs/settings.md'), '<!-- settings'),
     settings.map(({ name, default: standard, about }) => [
       `\`${name}\``,
       standard === undefined ? '' : `\`${standard}\``,

@@ -26,7 +26,7 @@ export interface Setting<
 > {
   readonly kind: 'setting';
   readonly name: Name;
-  /** Its purpose, for the help and the README. */
+  /** Its purpose, for the help and docs/settings.md. */
   readonly about: string;
   /** Whether its value must not be shown. It can then also come from a file that `NAME_FILE` names. */
   readonly secret: boolean;
@@ -86,7 +86,7 @@ export type NamesIn<Node> =
       : { [Key in keyof Node]: NamesIn<Node[Key]> }[keyof Node];
 
 interface About {
-  /** Its purpose, for the help and the README. */
+  /** Its purpose, for the help and docs/settings.md. */
   about: string;
   secret?: boolean;
   verbatim?: boolean;

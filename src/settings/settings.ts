@@ -36,7 +36,7 @@ const MEBIBYTE = 1024 * 1024;
 
 /**
  * Every setting, declared once: its name, its form, its default, and its purpose. Its place in this table is its place in the
- * configuration. The table in the README is checked against it.
+ * configuration. The table in docs/settings.md is checked against it.
  */
 export const SETTINGS = {
   environment: setting('NODE_ENV', text(), {
