@@ -1,13 +1,18 @@
+import { problemsOfFiles } from '../composition.js';
 import { printable } from '../lib/printable.js';
 import { ConfigurationError } from '../settings/configuration-error.js';
 import { describeSettings } from '../settings/describe-settings.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { readConfiguration } from '../settings/read-configuration.js';
+import { Log } from '../telemetry/log.js';
 import { print, printError } from './output.js';
 
-/** Prints the problems, then every setting with its effective value and the source of that value. Secrets are masked. */
-export function config({ json }: { json?: boolean }, source: ConfigurationSource): number {
-  const problems = problemsOf(source);
+/**
+ * Prints the problems, also of the files that settings name, then every setting with its effective value and the source of that
+ * value. Secrets are masked.
+ */
+export async function config({ json }: { json?: boolean }, source: ConfigurationSource): Promise<number> {
+  const problems = await problemsOf(source);
   if (problems !== undefined) printError(`${problems}\n\n`);
   const settings = describeSettings(source);
   if (json) print(`${JSON.stringify(settings, null, 2)}\n`);
@@ -19,10 +24,12 @@ export function config({ json }: { json?: boolean }, source: ConfigurationSource
   return problems === undefined ? 0 : 2;
 }
 
-function problemsOf(source: ConfigurationSource): string | undefined {
+async function problemsOf(source: ConfigurationSource): Promise<string | undefined> {
   try {
-    readConfiguration(source, { serving: true });
-    return undefined;
+    const configuration = readConfiguration(source, { serving: true });
+    const log = Log.create({ level: 'error', format: 'text' });
+    const problems = await problemsOfFiles({ configuration, log });
+    return problems.length === 0 ? undefined : new ConfigurationError(problems).message;
   } catch (error) {
     if (error instanceof ConfigurationError) return error.message;
     throw error;

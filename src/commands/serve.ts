@@ -80,6 +80,7 @@ async function run(
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
     ...(service.metricsUrl !== undefined && { metrics: service.metricsUrl }),
+    ...service.uses,
   });
   supervision?.started(() => service.notReady());
   const reload = () => service.reload();
