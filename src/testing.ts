@@ -16,6 +16,7 @@ import type { Logger } from './lib/logger.js';
 import { ANONYMOUS } from './api/caller.js';
 import type { ActionDescription } from './core/action-description.js';
 import { strictSchema } from './core/parameters.js';
+import { checkedSetting, type DeclaredSettings, type SettingValues } from './core/plugin-settings.js';
 import { prepareAction } from './core/prepare-action.js';
 import { resultCheck } from './core/result-check.js';
 import { unsendableIn } from './core/unsendable.js';
@@ -58,13 +59,18 @@ export interface OpenAction {
   readonly stop: () => Promise<void>;
 }
 
+export interface OpenActionOptions extends SandboxOptions {
+  /** The settings of the action, by field, checked as in the service; none by default. */
+  settings?: Readonly<Record<string, unknown>>;
+}
+
 /**
  * Starts a sandbox and prepares an action to run on it, with every port that it injects. The machines have SSH servers
  * when the action injects `RemoteShell`.
- * @throws Error that names the invalid field of the action
+ * @throws Error that names the invalid field of the action, or a setting that is wrong or missing
  */
-export async function openAction(action: Action, options: SandboxOptions = {}): Promise<OpenAction> {
-  const { clock = systemClock } = options;
+export async function openAction(action: Action, options: OpenActionOptions = {}): Promise<OpenAction> {
+  const { clock = systemClock, settings = {} } = options;
   const usesShell = Object.values(action.inject ?? {}).includes(RemoteShell);
   const sandbox = await startSandbox({ ssh: usesShell, ...options });
   const defaults = readConfiguration({ env: {}, directory: '/nonexistent' });
@@ -92,6 +98,7 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
     const served = prepareAction(action, (token) => portOf(ports, token), {
       parametersName: FIELD_NAMES.parameters,
     });
+    const values = settingsOf(served.declaredSettings, settings);
     const problemsOf = resultCheck(strictSchema(action.result));
     return {
       sandbox,
@@ -107,6 +114,7 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
         const returned = await served.run({
           parameters: served.check(parameters),
           cluster: action.target === 'none' ? undefined : new Cluster(cluster),
+          settings: values,
           signal,
           deadline: clock.now() + (timeoutMs ?? served.description.timeout_ms),
           log: logInto(logged),
@@ -130,6 +138,22 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
     await stop();
     throw error;
   }
+}
+
+/** @throws Error with every setting that is wrong, missing, or not declared */
+function settingsOf(declared: DeclaredSettings, given: Readonly<Record<string, unknown>>): SettingValues {
+  const fields = declared.all.map(({ field }) => field);
+  const unknown = Object.keys(given).filter((field) => !fields.includes(field));
+  const problems = unknown.map((field) => `the action declares no setting '${field}'`);
+  const values = new Map<string, unknown>();
+  for (const setting of declared.all) {
+    const checked = checkedSetting(setting, given[setting.field]);
+    if ('problems' in checked) problems.push(...checked.problems);
+    else if (checked.value !== undefined) values.set(setting.field, checked.value);
+  }
+  const made = problems.length > 0 ? { problems } : declared.valuesOf(values);
+  if ('problems' in made) throw new Error(`the settings are wrong: ${made.problems.join('; ')}`);
+  return made.values;
 }
 
 function portOf(ports: ReadonlyMap<symbol, () => unknown>, token: symbol): unknown {
