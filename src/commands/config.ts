@@ -1,9 +1,11 @@
-import { printable } from '../lib/printable.js';
 import { ConfigurationError } from '../settings/configuration-error.js';
 import { describeSettings } from '../settings/describe-settings.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { readConfiguration } from '../settings/read-configuration.js';
-import { print, printError } from './output.js';
+import { print, printError, printUnchanged } from './output.js';
+import { formatTable } from './table/table.js';
+
+const COLUMNS = [{ title: 'SETTING' }, { title: 'VALUE' }, { title: 'FROM' }];
 
 /** Prints the problems, then every setting with its effective value and the source of that value. Secrets are masked. */
 export function config({ json }: { json?: boolean }, source: ConfigurationSource): number {
@@ -12,9 +14,9 @@ export function config({ json }: { json?: boolean }, source: ConfigurationSource
   const settings = describeSettings(source);
   if (json) print(`${JSON.stringify(settings, null, 2)}\n`);
   else {
-    for (const { name, value, from } of settings) {
-      print(`${name.padEnd(24)} ${printable(value ?? '-').padEnd(40)} ${from}\n`);
-    }
+    const rows = settings.map(({ name, value = '', from }) => [name, value, from]);
+    // Never cut: a value is looked for in it.
+    printUnchanged(formatTable(COLUMNS, rows, { headers: true, width: undefined, colours: false }));
   }
   return problems === undefined ? 0 : 2;
 }
