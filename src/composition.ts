@@ -106,6 +106,8 @@ export interface ServiceOptions {
   clock?: Clock;
   /** How to find clusters; the configuration by default. */
   clusters?: Configuration['clusters'];
+  /** The etcd token of the only cluster of a sandbox. */
+  sandboxCluster?: string;
   /** How to log in to machines; the configuration by default. */
   ssh?: Configuration['ssh'];
   /** The addresses of the brokers and how to connect; the configuration by default. */
@@ -542,6 +544,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
         ? undefined
         : { source: metrics, token: configuration.metrics.token },
     describe: () => catalogue.describe(),
+    sandboxCluster: options.sandboxCluster,
     notReady: () => requests.notReady(),
     maxBodyBytes: rpc.maxMessageBytes,
     memoryBytes: memory.gateway,

@@ -109,8 +109,6 @@ export interface KnownActions {
         coreos_version: string | null;
         /** The text of `docker version`. */
         docker_version: string | null;
-        /** Why values could not be read; empty when all were read. */
-        errors: string[];
         /** The file system that holds /var/lib/docker. */
         disk: {
           /** Its size, in MiB. */
@@ -149,6 +147,8 @@ export interface KnownActions {
         } | null;
         /** How long the machine has been up. */
         uptime_seconds: number | null;
+        /** Why values could not be read; empty when all were read. */
+        errors: string[];
       }
     >;
   };

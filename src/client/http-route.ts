@@ -26,6 +26,13 @@ export interface HttpRouteOptions {
   token: string | undefined;
 }
 
+/** What `GET /v1/actions` tells. */
+export interface GatewayCatalogue {
+  actions: ActionDescription[];
+  /** The etcd token of the simulated cluster; undefined: the service is no sandbox. */
+  sandboxCluster: string | undefined;
+}
+
 /** Time for the service's reply to arrive after the deadline. */
 const TRANSPORT_MS = 5_000;
 
@@ -46,16 +53,20 @@ export class HttpRoute implements Route {
   }
 
   /**
-   * The actions that the service serves.
+   * The actions that the service serves, and the cluster of a service that is a sandbox.
    * @throws FleetManagerError with the gateway's code; `service_unavailable` when no gateway responds
    */
-  async describe(): Promise<ActionDescription[]> {
+  async catalogue(): Promise<GatewayCatalogue> {
     const response = await this.#fetch('v1/actions', {}).catch((error: unknown) => {
       throw this.#noResponse(error);
     });
-    const { actions, response_body: refusal } = fieldsOf(response);
+    const { actions, sandbox_cluster: cluster, response_body: refusal } = fieldsOf(response);
     // The service guarantees this shape.
-    if (Array.isArray(actions)) return actions as ActionDescription[];
+    if (Array.isArray(actions))
+      return {
+        actions: actions as ActionDescription[],
+        sandboxCluster: typeof cluster === 'string' ? cluster : undefined,
+      };
     const { code = 'internal', errors } = errorBodyOf(refusal);
     const reason = errors.length > 0 ? errors.join('; ') : 'its response has no reason';
     throw new FleetManagerError(

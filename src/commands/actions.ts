@@ -3,16 +3,22 @@ import type { ConfigurationSource } from '../settings/given-settings.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import type { ActionDescription } from '../core/action-description.js';
 import type { JsonSchema } from '../core/json-schema.js';
-import { print } from './output.js';
+import { namedColumns } from './named-columns.js';
+import { print, printUnchanged } from './output.js';
+import { formatOf, type OutputOptions, tableStyle } from './output-options.js';
+import { formatted } from './print-result.js';
+import { type Column, formatTable } from './table/table.js';
 import { descriptionOf, fieldLines, propertiesOf, typeText } from './schema-text.js';
 import { UsageError } from './usage-error.js';
 
 /** Prints the actions that this configuration serves. With a name, prints all details of that action. */
 export async function actions(
   name: string | undefined,
-  { json }: { json?: boolean },
+  options: OutputOptions,
   source: ConfigurationSource,
 ): Promise<number> {
+  const format = formatOf(options, 'table');
+  const columns = namedColumns(COLUMNS, options.columns);
   const { plugins, environment, watchdogSeconds } = readConfiguration(source);
   const all = (await describeActions({ plugins, environment, watchdogSeconds })).describe();
   const chosen = name === undefined ? all : all.filter((each) => each.name === name);
@@ -22,15 +28,27 @@ export async function actions(
     );
   }
   const [first] = chosen;
-  if (json) print(`${JSON.stringify(name === undefined ? chosen : first, null, 2)}\n`);
+  if (format !== 'table') printUnchanged(await formatted(name === undefined ? chosen : first, format));
   else if (name !== undefined && first !== undefined) print(`${detailsOf(first)}\n`);
-  else print(`${chosen.map(summaryLine).join('\n')}\n`);
+  else {
+    const rows = chosen.map((action) => columns.map(({ text }) => text(action)));
+    const style = tableStyle(options, source.env);
+    // Programs that read a line for each action know no titles.
+    const headers = style.headers && (process.stdout.isTTY || options.output === 'table');
+    printUnchanged(formatTable(columns, rows, { ...style, headers }));
+  }
   return 0;
 }
 
-function summaryLine({ name, effect, summary }: ActionDescription): string {
-  return `${name.padEnd(20)} ${effect.padEnd(8)} ${summary}`;
+interface ActionColumn extends Column {
+  text: (action: ActionDescription) => string;
 }
+
+const COLUMNS: readonly ActionColumn[] = [
+  { title: 'ACTION', text: ({ name }) => name },
+  { title: 'EFFECT', text: ({ effect }) => effect },
+  { title: 'SUMMARY', text: ({ summary }) => summary },
+];
 
 function detailsOf(action: ActionDescription): string {
   const fields = Object.entries(propertiesOf(action.parameters));

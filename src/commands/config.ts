@@ -1,14 +1,16 @@
 import { describeActions } from '../composition.js';
 import { PluginError } from '../core/plugin-loader.js';
 import { reasonOf } from '../lib/errors.js';
-import { printable } from '../lib/printable.js';
 import { ConfigurationError } from '../settings/configuration-error.js';
 import { describeSettings, type ShownSetting } from '../settings/describe-settings.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { describePluginSettings, pluginSettingsFrom } from '../settings/plugin-settings.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import type { PluginConfiguration } from '../settings/settings.js';
-import { print, printError } from './output.js';
+import { print, printError, printUnchanged } from './output.js';
+import { formatTable } from './table/table.js';
+
+const COLUMNS = [{ title: 'SETTING' }, { title: 'VALUE' }, { title: 'FROM' }];
 
 /**
  * Prints the problems, then every setting with its effective value and the source of that value, and those of plugins. Secrets are
@@ -22,9 +24,9 @@ export async function config({ json }: { json?: boolean }, source: Configuration
   const settings = [...describeSettings(source), ...ofPlugins.shown];
   if (json) print(`${JSON.stringify(settings, null, 2)}\n`);
   else {
-    for (const { name, value, from } of settings) {
-      print(`${name.padEnd(24)} ${printable(value ?? '-').padEnd(40)} ${from}\n`);
-    }
+    const rows = settings.map(({ name, value = '', from }) => [name, value, from]);
+    // Never cut: a value is looked for in it.
+    printUnchanged(formatTable(COLUMNS, rows, { headers: true, width: undefined, colours: false }));
   }
   return problems.length === 0 ? 0 : 2;
 }

@@ -4,6 +4,7 @@ import { clustersFileOf, type Components, componentsOf } from '../composition.js
 import type { Catalogue } from '../core/catalogue.js';
 import { systemClock } from '../lib/clock.js';
 import { reasonOf } from '../lib/errors.js';
+import { printableLines } from '../lib/printable.js';
 import type { Installation } from '../openaperture/installation.js';
 import { ConfigurationError } from '../settings/configuration-error.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
@@ -26,14 +27,17 @@ import { checkKnownHosts, checkLogin } from './check-ssh.js';
 import { checkDisk, checkEnvironment } from './check-surroundings.js';
 import { failed, type Finding, formatFinding, ok, runCheck, shortened, skipped } from './finding.js';
 import { firstRead } from './first-read.js';
-import { print as printOut } from './output.js';
 import { readServedConfiguration } from './read-served-configuration.js';
+import { printUnchanged } from './output.js';
+import { terminalOf } from './table/terminal.js';
 import { UsageError } from './usage-error.js';
 import { withoutNewHosts } from './without-new-hosts.js';
 
 export interface DoctorOptions {
   /** An etcd token, or a cluster's name in `CLUSTERS_FILE`. */
   cluster?: string;
+  /** The cluster when none is named; not for a sandbox, which has its own. */
+  standardCluster?: string;
   /** Whether to make one request through the Manager too, as OpenAperture's callers do. */
   roundTrip?: boolean;
   /** The time limit of each check, in milliseconds; 10 s by default. */
@@ -48,8 +52,8 @@ export interface DoctorOptions {
 
 type NamedFinding = [name: string, finding: Finding];
 
-type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'json' | 'print'>> &
-  Pick<DoctorOptions, 'cluster'>;
+type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'standardCluster' | 'json' | 'print'>> &
+  Pick<DoctorOptions, 'cluster' | 'standardCluster'>;
 
 /**
  * Checks everything that the service needs, in order, and prints what is wrong and how to fix it. It changes nothing and
@@ -57,22 +61,37 @@ type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'json' | 'print'>> 
  * @returns the exit code: 0 when no check has failed, else 1
  */
 export async function doctor(options: DoctorOptions, source: ConfigurationSource): Promise<number> {
-  const { cluster, roundTrip = false, limitMs = 10_000, replyMs = 30_000, json = false } = options;
-  const { print = printOut } = options;
-  if (cluster !== undefined && !CLUSTER_TOKEN.test(cluster)) {
+  const {
+    cluster,
+    standardCluster,
+    roundTrip = false,
+    limitMs = 10_000,
+    replyMs = 30_000,
+    json = false,
+  } = options;
+  const { print = printUnchanged } = options;
+  const { colours } = terminalOf(process.stdout, source.env);
+  const wrong = [cluster, standardCluster].find((each) => each !== undefined && !CLUSTER_TOKEN.test(each));
+  if (wrong !== undefined) {
     throw new UsageError(
       '--cluster must be an etcd token, or a name in CLUSTERS_FILE: 1 to 128 of the characters A-Z a-z 0-9 _ -',
     );
   }
   let code = 0;
   const findings: (Finding & { check: string })[] = [];
-  for await (const [check, found] of checkAll(source, { cluster, roundTrip, limitMs, replyMs })) {
+  for await (const [check, found] of checkAll(source, {
+    cluster,
+    standardCluster,
+    roundTrip,
+    limitMs,
+    replyMs,
+  })) {
     const finding = shortened(found);
     if (json) findings.push({ check, ...finding });
-    else print(formatFinding(check, finding));
+    else print(formatFinding(check, finding, { colours }));
     if (finding.result === 'FAILED') code = 1;
   }
-  if (json) print(`${JSON.stringify(findings, null, 2)}\n`);
+  if (json) print(printableLines(`${JSON.stringify(findings, null, 2)}\n`));
   return code;
 }
 
@@ -96,7 +115,8 @@ async function* checkAll(source: ConfigurationSource, options: CheckOptions): As
   const log = Log.create({ level: 'error', format: 'text' });
   const components = componentsOf({ clusters, ssh, openaperture, claims, http, hostname, log });
   try {
-    yield* checkService(configuration, components, options);
+    const { cluster = options.standardCluster } = options;
+    yield* checkService(configuration, components, { ...options, cluster });
   } finally {
     await components.close();
   }

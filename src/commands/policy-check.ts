@@ -22,6 +22,8 @@ export interface PolicyCheckArguments {
   action: string;
   /** A name in CLUSTERS_FILE, or an etcd token. */
   cluster?: string;
+  /** The cluster when none is named, for an action that takes one. */
+  standardCluster?: string;
   unit?: string[];
   json?: boolean;
 }
@@ -91,10 +93,11 @@ function callerOf({ caller: name, verifiedBy }: PolicyCheckArguments): Caller {
 }
 
 function clusterOf(
-  { cluster: given }: PolicyCheckArguments,
+  { cluster, standardCluster }: PolicyCheckArguments,
   { description: { name, target } }: PreparedAction,
   clusters: Configuration['clusters'],
 ): Cluster | undefined {
+  const given = cluster ?? (target === 'none' ? undefined : standardCluster);
   if (given === undefined) {
     if (target === 'cluster') throw new UsageError(`${name} runs against a cluster: give --cluster`);
     return undefined;

@@ -162,6 +162,7 @@ async function startInSandbox(
     const service = await startService({
       configuration,
       clusters: clusterSettings(sandbox),
+      sandboxCluster: token,
       ssh: sshSettings(sandbox),
       log,
       watch: watchdog,

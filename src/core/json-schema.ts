@@ -39,6 +39,9 @@ function translate(description: Description, path: string, described: boolean): 
   if (typeof meta.format === 'string' && !MAPS.includes(meta.format)) result.format = meta.format;
   // The annotation of JSON Schema for what is never shown again, such as a password.
   if (meta.secret === true) result.writeOnly = true;
+  // How a person sees a result; names that begin with x- are for such annotations, in OpenAPI too.
+  if (meta.column !== undefined) result['x-column'] = columnTitle(meta.column, at);
+  if (meta.display !== undefined) result['x-display'] = display(meta.display, at);
   for (const test of description.tests ?? []) addTest(result, type, test, at, meta);
   // yup's `required` refuses the empty string.
   if (type === 'string' && description.tests?.some(({ name }) => name === 'required')) result.minLength ||= 1;
@@ -105,6 +108,19 @@ const JSON_TYPES: readonly unknown[] = ['string', 'number', 'integer', 'boolean'
 function jsonType(type: unknown, at: string): unknown {
   if (JSON_TYPES.includes(type)) return type;
   throw new Error(`${at} has an invalid meta({ type }): it must be one of ${JSON_TYPES.join(', ')}`);
+}
+
+/** Without spaces, so that a person can name it in a command. */
+function columnTitle(title: unknown, at: string): string {
+  if (typeof title === 'string' && /^[A-Z0-9%_./-]{1,32}$/.test(title)) return title;
+  throw new Error(
+    `${at} has an invalid meta({ column }): it must be 1 to 32 of the characters A-Z 0-9 % _ . / -`,
+  );
+}
+
+function display(value: unknown, at: string): string {
+  if (value === 'records') return value;
+  throw new Error(`${at} has an invalid meta({ display }): it must be records`);
 }
 
 function objectShape({ fields = {} }: Description, path: string): JsonSchema {

@@ -35,6 +35,8 @@ export interface HttpServerOptions {
   /** What `GET /metrics` shows, and the token for it instead of the one above; undefined: there is no such path. */
   metrics?: { source: ScrapeSource; token: string | undefined } | undefined;
   describe: () => ActionDescription[];
+  /** The etcd token of the only cluster of a sandbox; undefined: the service is no sandbox. */
+  sandboxCluster?: string | undefined;
   /** Why the service accepts no requests; empty when it accepts them. */
   notReady: () => string[];
   /** The largest message that the service reads. A body becomes part of a message, so its limit is a little lower. */
@@ -212,7 +214,10 @@ export class HttpServer {
         const { source } = metrics;
         return reply.type(source.contentType).send(await source.text());
       });
-    fastify.get('/v1/actions', async () => ({ actions: this.#options.describe() }));
+    fastify.get('/v1/actions', async () => ({
+      actions: this.#options.describe(),
+      sandbox_cluster: this.#options.sandboxCluster,
+    }));
     fastify.post<{ Params: { name: string } }>(ACTION_ROUTE, async (request, reply) =>
       this.#act(request.params.name, request, reply),
     );

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { isAbsolute, join } from 'node:path';
+import { isAbsolute, join, resolve } from 'node:path';
 import type { Setting } from './setting.js';
 import { ALL_SETTINGS } from './settings.js';
 import { reasonOf } from '../lib/errors.js';
@@ -15,10 +15,13 @@ const CREDENTIALS = 'CREDENTIALS_DIRECTORY';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Where settings come from: the environment, and the folder that contains `config/`. */
+/** Where settings come from: the environment, and a file. */
 export interface ConfigurationSource {
   env: Environment;
+  /** The folder that contains `config/`. */
   directory: string;
+  /** A file that must be there, in place of the one in `config/`; undefined: none is named. */
+  file?: string | undefined;
 }
 
 /** The raw settings, before their form is checked. */
@@ -195,8 +198,9 @@ function contentOfTextFile(path: string): Buffer {
     : content;
 }
 
-/** The path of the configuration file; undefined: there is none. */
-export function configurationFile({ env, directory }: ConfigurationSource): string | undefined {
+/** The path of the configuration file; undefined: there is none. One that was named need not be there. */
+export function configurationFile({ env, directory, file: named }: ConfigurationSource): string | undefined {
+  if (named !== undefined) return resolve(directory, named);
   const file = join(directory, 'config', `${env.NODE_ENV?.trim() || DEFAULT_ENVIRONMENT}.json`);
   return existsSync(file) ? file : undefined;
 }

@@ -20,12 +20,13 @@ export default defineAction({
   parameters: object({
     text: string().meta(a), n: number().meta(a), flag: boolean().meta(a), nodes: array(string()).meta(a),
     map: stringMap().meta(a), times: number().default(2).meta(a), fail: string().meta(a), wait: boolean().meta(a),
-    large: boolean().meta(a),
+    large: boolean().meta(a), cluster: boolean().meta(a),
   }),
   result: stringMap(),
-  async handle({ parameters: { fail, wait, large, ...rest }, signal }) {
+  async handle({ parameters: { fail, wait, large, cluster: tell, ...rest }, cluster, signal }) {
     if (fail === 'defect') throw new TypeError('a defect');
     if (fail) throw new ActionError(fail, 'It failed as requested.', { details: { unit: 'web.service' } });
+    if (tell) return { ...rest, cluster: String(cluster ?? 'none') };
     if (large) return { integer: 2n ** 64n };
     if (wait) await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
     return rest;
@@ -197,18 +198,39 @@ test('--raw prints a reply that is a string unchanged', async (t) => {
   t.is(JSON.parse(json.stdout).split('\n').length, raw.stdout.split('\n').length);
 });
 
-test('an unknown or missing cluster is an error of the caller', async (t) => {
-  const [unknown, missing] = await Promise.all([
-    call(t, 'list_machines', '--cluster', 'nosuchtoken'),
-    call(t, 'list_machines'),
-  ]);
-  t.deepEqual([unknown.code, missing.code], [2, 2]);
+test('an unknown cluster is an error of the caller', async (t) => {
+  const unknown = await call(t, 'list_machines', '--cluster', 'nosuchtoken');
+  t.is(unknown.code, 2);
   t.regex(unknown.stderr, /^cluster_not_found: /);
-  t.regex(
-    missing.stderr,
-    /^invalid_request: request_body\.etcd_token is missing: list_machines runs against.*\n-> .*--cluster TOKEN\n$/,
-  );
 });
+
+test('without --cluster, FLEET_MANAGER_CLUSTER names the cluster, and in a sandbox its own one is used', async (t) => {
+  const named = async (action: string, FLEET_MANAGER_CLUSTER: string, ...args: string[]) =>
+    runCli(t, ['call', action, ...args], { env: { ...ways[0]?.env, FLEET_MANAGER_CLUSTER } });
+  const [standard, variable, option, optional] = await Promise.all([
+    named('list_machines', ''),
+    named('list_machines', 'nosuchtoken'),
+    named('list_machines', 'nosuchtoken', '--cluster', 'sandbox'),
+    // It runs without a cluster, too: nobody has named one.
+    named('echo', '', '--param', 'cluster=true'),
+  ]);
+  t.is(JSON.parse(standard.stdout).length, 3);
+  t.is(JSON.parse(variable.stdout).code, 'cluster_not_found');
+  t.is(JSON.parse(option.stdout).length, 3);
+  t.deepEqual(JSON.parse(optional.stdout), { cluster: 'none', times: 2 });
+  const used = await named('echo', 'sandbox', '--param', 'cluster=true');
+  t.regex(JSON.parse(used.stdout).cluster, /^[0-9a-f]{10,}$/);
+});
+
+if (rabbit !== undefined)
+  test('over RabbitMQ a cluster that is not named is missing', async (t) => {
+    const missing = await runCli(t, ['call', 'list_machines'], { env: ways[1]?.env ?? {} });
+    t.is(missing.code, 2);
+    t.regex(
+      missing.stderr,
+      /^invalid_request: request_body\.etcd_token is missing: list_machines runs against.*\n-> .*FLEET_MANAGER_CLUSTER.*--cluster TOKEN\n$/,
+    );
+  });
 
 test('unknown names and invalid values are reported before anything is sent', async (t) => {
   const [action, parameter, form] = await Promise.all([
