@@ -3,7 +3,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:ht
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ANONYMOUS, type Caller } from '../api/caller.js';
-import { type AnswerEnvelope, FleetManagerError, type Route } from '../client/route.js';
+import { type AnswerEnvelope, DEFAULT_TIMEOUT_MS, FleetManagerError, type Route } from '../client/route.js';
 import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
 import type { Clock } from '../lib/clock.js';
 import { memoryOf } from '../lib/decoded-memory.js';
@@ -20,6 +20,7 @@ import { isOwnName, sameToken } from './bearer-token.js';
 import { httpStatusOf } from './http-status.js';
 import { reasonOf } from '../lib/errors.js';
 import { ListeningServers } from './listening-servers.js';
+import { OpenApiPage } from './openapi-page.js';
 import { PROBLEM_TYPE, prefersProblem, problemDetails } from './problem.js';
 import { type HeldMemory, RequestMemory } from './request-memory.js';
 import type { ScrapeSource } from './scrape-source.js';
@@ -64,7 +65,6 @@ export interface TracedRequest {
   end(status: number | undefined): void;
 }
 
-const DEFAULT_TIMEOUT_MS = 30_000;
 const ARRIVAL_MS = 60_000;
 /** A reply must be read within this time and the time that it takes at the least rate. */
 const READING_MS = 30_000;
@@ -87,7 +87,7 @@ const ACTION_ROUTE = '/v1/actions/:name';
 const METRICS_ROUTE = '/metrics';
 /** The allowed methods of each path. */
 const METHODS: readonly [path: RegExp, allowed: string][] = [
-  [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
+  [/^\/(livez|readyz|v1\/actions|openapi\.json)$/, 'GET, HEAD'],
   [/^\/v1\/actions\/[^/]+$/, 'POST'],
 ];
 /** How long a connection that is ended may take to send the rest. */
@@ -102,6 +102,7 @@ export class HttpServer {
   readonly #memory: RequestMemory;
   readonly #held = new WeakMap<FastifyRequest, HeldMemory>();
   readonly #callers = new WeakMap<FastifyRequest, Caller>();
+  readonly #openApi: OpenApiPage;
   /** The requests of callers that may want their errors as problem details, by connection: for those that do not arrive in time. */
   readonly #arriving = new WeakMap<Socket, IncomingMessage>();
   #refusing = false;
@@ -109,6 +110,12 @@ export class HttpServer {
   constructor(options: HttpServerOptions) {
     this.#options = options;
     const { arrivalMs = ARRIVAL_MS, memoryBytes: limit, clock, log } = options;
+    const { authenticate, describe, metrics } = options;
+    this.#openApi = new OpenApiPage(() => ({
+      actions: describe(),
+      tokens: { ofCallers: authenticate !== undefined, ofMetrics: metrics?.token !== undefined },
+      hasMetrics: metrics !== undefined,
+    }));
     this.#memory = new RequestMemory({ limit, clock, log });
     this.#servers = new ListeningServers({
       requestTimeout: arrivalMs,
@@ -214,6 +221,7 @@ export class HttpServer {
         const { source } = metrics;
         return reply.type(source.contentType).send(await source.text());
       });
+    fastify.get('/openapi.json', async (request, reply) => this.#openApi.send(request, reply));
     fastify.get('/v1/actions', async () => ({ actions: this.#options.describe() }));
     fastify.post<{ Params: { name: string } }>(ACTION_ROUTE, async (request, reply) =>
       this.#act(request.params.name, request, reply),
