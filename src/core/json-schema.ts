@@ -153,9 +153,12 @@ function addTest(
 ): void {
   const [minimum, maximum] = SIZES[type] ?? [];
   const set = (key: string | undefined, value: unknown) => {
-    if (key === undefined || (typeof value !== 'number' && typeof value !== 'string')) {
-      throw new Error(`${at} has a '${name}' whose limit is not a number or a string`);
-    }
+    const isLimit =
+      type === 'number' ? Number.isFinite(value) : Number.isSafeInteger(value) && Number(value) >= 0;
+    if (key === undefined || !isLimit)
+      throw new Error(
+        `${at} has a '${name}' whose limit is not ${type === 'number' ? 'a finite number' : 'a whole number from 0'}`,
+      );
     result[key] = value;
   };
   switch (name) {
@@ -178,7 +181,7 @@ function addTest(
       if (!(params.regex instanceof RegExp)) throw new Error(`${at} has a matches() without a pattern`);
       // JSON Schema's patterns have no flags.
       if (/[imsvy]/.test(params.regex.flags)) return requireFormat(`pattern ${params.regex}`, at, meta);
-      return set('pattern', params.regex.source);
+      return addPattern(result, params.regex);
     case 'email':
     case 'uuid':
       result.format = name;
@@ -188,6 +191,15 @@ function addTest(
       return;
     default:
       return requireFormat(`test '${name ?? 'without a name'}'`, at, meta);
+  }
+}
+
+/** JSON Schema reads a pattern as one with the flag u, with which some are not valid, such as `[\w-.]`: these are only shown. */
+function addPattern(result: JsonSchema, regex: RegExp): void {
+  try {
+    result.pattern = new RegExp(regex.source, 'u').source;
+  } catch {
+    result.$comment = `matches ${regex}`;
   }
 }
 
@@ -208,8 +220,9 @@ function plainJson(value: unknown, at: string): unknown {
 
 function plain(at: string): (value: unknown) => unknown {
   return (value) => {
-    if (value === null || ['string', 'number', 'boolean'].includes(typeof value)) return value;
-    throw new Error(`${at} lists a value that is not null, a string, a number or a boolean`);
+    const isPlain = value === null || ['string', 'boolean'].includes(typeof value) || Number.isFinite(value);
+    if (isPlain) return value;
+    throw new Error(`${at} lists a value that is not null, a string, a finite number or a boolean`);
   };
 }
 

@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import type { Caller } from '../api/caller.js';
-import type { Call, Reply, Settled } from '../core/call.js';
+import type { Call, ErrorBody, Reply, Settled } from '../core/call.js';
 import type { CallEventBus, DeadLetterKind } from '../core/call-events.js';
 import type { Runner } from '../core/runner.js';
 import { traceIdOf } from '../core/trace-id.js';
@@ -9,6 +9,7 @@ import type { Logger } from '../lib/logger.js';
 import { LinkedList, type Place } from '../lib/linked-list.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import { OwnTurns } from '../lib/own-turns.js';
+import { tracePointOf } from '../lib/trace-context.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { type Codec, DecodeError } from './codec/codec.js';
@@ -584,10 +585,11 @@ export class RpcHandler {
     channels: readonly ReplyChannel[],
   ): Promise<void> {
     if (channels.length === 0) return;
-    const { reply, body } = this.#encoder.encode(
-      { status: 'error', body: { errors: [`Invalid message: ${reason}`], code: 'invalid_request' } },
-      request,
-    );
+    const { headers = {} } = request.delivery.properties;
+    const trace = tracePointOf(headers.traceparent);
+    const refusal: ErrorBody = { errors: [`Invalid message: ${reason}`], code: 'invalid_request' };
+    if (trace !== undefined) refusal.trace_id = trace.traceId;
+    const { reply, body } = this.#encoder.encode({ status: 'error', body: refusal }, request);
     await this.#send({ body, contentType: request.codec.contentType, plain: reply }, request, channels);
   }
 
