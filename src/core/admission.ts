@@ -2,7 +2,7 @@ import { ActionError } from '../api/action-error.js';
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
 import type { AccessPolicy } from './access-policy.js';
 import type { ActionDescription } from './action-description.js';
-import type { Call, FieldNames } from './call.js';
+import { type Call, type FieldNames, isKnownCopy } from './call.js';
 import type { Catalogue } from './catalogue.js';
 import type { CircuitBreaker } from './circuit-breaker.js';
 import { type FairQueue, NO_CLUSTER } from './fair-queue.js';
@@ -125,7 +125,7 @@ export class Admission {
     }
     const lane = cluster?.key ?? NO_CLUSTER;
     // A refusal would say nothing of what another worker has made of it.
-    const isInquired = isClaimed && call.mayBeCopy && effect === 'change';
+    const isInquired = isClaimed && isKnownCopy(call) && effect === 'change';
     const inquiryMs = isInquired ? Math.max(leftMs + REPORTED_MS, INQUIRY_MS) : undefined;
     const admitted = {
       action,

@@ -117,6 +117,15 @@ export function releases(reason: unknown): reason is ConnectionLost | Shutdown {
   return reason instanceof ConnectionLost || reason instanceof Shutdown;
 }
 
+/** Whether another worker may have it, as it is not only a message that says it was replayed, which anybody may write. */
+export function isKnownCopy({
+  delivery,
+  mayBeCopy,
+  replays,
+}: Pick<Call, 'delivery' | 'mayBeCopy' | 'replays'>): boolean {
+  return delivery === 'repeated' || (mayBeCopy && replays === undefined);
+}
+
 /** The names that callers of a transport use for the fields of a request; error messages use these names. */
 export interface FieldNames {
   readonly action: string;

@@ -2,7 +2,7 @@ import { ActionError } from '../api/action-error.js';
 import { errorCodeInfo } from '../api/error-codes.js';
 import type { Admitted } from './admission.js';
 import type { BeforeChange } from './before-change.js';
-import { type Call, type Ended, type Failed, RELEASED, releases, type Settled } from './call.js';
+import { type Call, type Ended, type Failed, isKnownCopy, RELEASED, releases, type Settled } from './call.js';
 import { settledWith } from './call-errors.js';
 import { type ChangeClaims, type Claim, type Claimed, MadeElsewhere } from './change-claims.js';
 import { ofRepeatedChange } from './repeated-change.js';
@@ -174,7 +174,8 @@ export class ChangeGate {
         return told;
       };
       // A refusal would say nothing of what another worker has made of it.
-      return await this.#turns.run(cluster, units, signal, work, !isRepeated);
+      const isLimited = !isKnownCopy(call) && !claim.wasBegun;
+      return await this.#turns.run(cluster, units, signal, work, isLimited);
     } catch (error) {
       if (releases(error)) {
         await claim.release();

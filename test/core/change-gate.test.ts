@@ -278,6 +278,23 @@ test('the reply of another worker is found also when a new request would be refu
   t.deepEqual(seen, []);
 });
 
+test('a message that says it was replayed gets no room that others have not', async (t) => {
+  const replayed = { key: 'k', mayBeCopy: true, replays: 1 };
+  const { action, seen } = counted();
+  const unknown = openRunner([action], { claims: fakeClaims().claims, maxCalls: 0 });
+  t.is(await unknown.codeFor(replayed), 'cluster_busy');
+  const made: Reply = { status: 'completed', body: { by: 'another' } };
+  const known = openRunner([action], { claims: fakeClaims({ claimed: made }).claims, maxCalls: 0 });
+  t.deepEqual(await known.ask(replayed), made, 'what came of it is told all the same');
+  t.deepEqual(seen, []);
+  const changes = steered(UNITS);
+  const { codeFor } = openRunner([changes.action], { claims: fakeClaims().claims });
+  const parameters = { first: 'a.service' };
+  for (const key of ['1', '2', '3']) void codeFor({ key, parameters });
+  while (changes.runs.length === 0) await settle();
+  t.is(await codeFor({ ...replayed, parameters }), 'cluster_busy');
+});
+
 test('the reply of another worker is found also when the cluster cannot be reached', async (t) => {
   const made: Reply = { status: 'completed', body: { by: 'another' } };
   const away = doing(async () => Promise.reject(new ActionError('cluster_unreachable', 'so')), {
