@@ -21,6 +21,7 @@ export interface CallArguments {
   params?: string;
   /** Print a reply that is a string unchanged, not as JSON. */
   raw?: boolean;
+  idempotencyKey?: string;
   /** Seconds. */
   timeout: number;
 }
@@ -51,6 +52,7 @@ export async function call(
       cluster: given.cluster,
       parameters: parametersOf(description, { params: given.params, param: given.param ?? [] }),
       timeoutMs: given.timeout * 1_000,
+      idempotencyKey: given.idempotencyKey,
       resend: description && description.effect === 'read',
       // As programs hand a trace to the commands that they run.
       trace: traceHeadersIn({ traceparent: source.env.TRACEPARENT, tracestate: source.env.TRACESTATE }),

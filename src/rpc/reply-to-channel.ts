@@ -49,13 +49,14 @@ export class ReplyToChannel implements ReplyChannel {
   }
 
   #publishTo(
-    { body, contentType }: OutgoingReply,
+    { body, contentType, headers }: OutgoingReply,
     { delivery: { connection, properties }, until }: ReplyContext,
     signal: AbortSignal,
   ): Promise<PublishOutcome> {
     const { replyTo, correlationId, deliveryMode } = properties;
     // A reply is persistent when its request is.
-    const options = { contentType, correlationId, persistent: deliveryMode === 2 };
+    const plain = { contentType, correlationId, persistent: deliveryMode === 2 };
+    const options = headers === undefined ? plain : { ...plain, headers };
     const to = { exchange: '', routingKey: String(replyTo) };
     return this.#publish(to, body, options, { signal, by: connection, until });
   }
