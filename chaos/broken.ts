@@ -65,7 +65,7 @@ export const BROKEN: readonly Broken[] = [
     replacements: [
       {
         file: 'src/core/change-gate.ts',
-        from: `if (claimed.state === 'settled') return claimed.reply;\n    const { claim }`,
+        from: `if (claimed.state === 'settled') return settledBefore(claimed);\n    const { claim }`,
         to: `if (claimed.state === 'settled') return settledWith(outcomeNotReported('it'), call.id);\n    const { claim }`,
       },
     ],

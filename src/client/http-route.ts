@@ -1,5 +1,6 @@
 import ky, { type KyInstance, type Options } from 'ky';
 import type { ActionDescription } from '../core/action-description.js';
+import { IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, idempotencyKeyHeader } from '../core/idempotency-key.js';
 import { parseExactly, stringifyExactly } from '../lib/exact-json.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import { linkSignals } from '../lib/linked-signal.js';
@@ -76,7 +77,7 @@ export class HttpRoute implements Route {
   }
 
   async request(action: string, options: CallOptions): Promise<AnswerEnvelope> {
-    const { cluster, parameters, timeoutMs = DEFAULT_TIMEOUT_MS, signal, trace } = options;
+    const { cluster, parameters, timeoutMs = DEFAULT_TIMEOUT_MS, signal, trace, idempotencyKey } = options;
     signal?.throwIfAborted();
     if (this.#closed.signal.aborted) throw closedError();
     const body = encoded(() =>
@@ -91,6 +92,7 @@ export class HttpRoute implements Route {
           ...traceHeadersIn(trace ?? NO_TRACE),
           'content-type': 'application/json',
           'timeout-ms': String(timeoutMs),
+          ...(idempotencyKey !== undefined && { [IDEMPOTENCY_KEY]: idempotencyKeyHeader(idempotencyKey) }),
         },
         timeout: timeoutMs + TRANSPORT_MS,
         signal: link.signal,
@@ -112,7 +114,11 @@ export class HttpRoute implements Route {
 
   /** @throws the error of `fetch`; SyntaxError for a response that is not JSON */
   async #fetch(path: string, options: Options): Promise<unknown> {
-    return parseExactly(await (await this.#gateway(path, options)).text());
+    const response = await this.#gateway(path, options);
+    const reply = parseExactly(await response.text());
+    return response.headers.get(IDEMPOTENCY_REPLAYED) === 'true'
+      ? { ...fieldsOf(reply), replayed: true }
+      : reply;
   }
 
   #noResponse(error: unknown): FleetManagerError {

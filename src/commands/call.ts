@@ -24,6 +24,7 @@ export interface CallArguments extends OutputOptions {
   params?: string;
   /** Print a reply that is a string unchanged, not as JSON. */
   raw?: boolean;
+  idempotencyKey?: string;
   /** Seconds. */
   timeout: number;
 }
@@ -86,6 +87,7 @@ async function send(
     cluster: given.cluster ?? standardCluster(known, given),
     parameters,
     timeoutMs: wait.replyMs,
+    idempotencyKey: given.idempotencyKey,
     resend: description && description.effect === 'read',
     // As programs hand a trace to the commands that they run.
     trace: traceHeadersIn({ traceparent: source.env.TRACEPARENT, tracestate: source.env.TRACESTATE }),

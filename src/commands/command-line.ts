@@ -1,4 +1,5 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { isIdempotencyKey, KEY_FORM } from '../core/idempotency-key.js';
 import { packageVersion } from '../lib/package-version.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { clusterOption, withCluster } from './cluster-option.js';
@@ -76,6 +77,11 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     .option('--params <json>', 'all parameters as a JSON object')
     .option('--raw', 'print a reply that is a string unchanged, as on a terminal, not as JSON')
     .option('--timeout <seconds>', 'how long to wait for the reply', seconds, 30)
+    .option(
+      '--idempotency-key <key>',
+      'names a change: sent again with its key, it is not made again, and its reply is printed',
+      idempotencyKey,
+    )
     .addOption(outputOption(['table', 'json', 'ndjson', 'yaml']))
     .addOption(columnsOption())
     .addOption(headersOption())
@@ -200,6 +206,11 @@ function seconds(text: string): number {
   if (!(value >= 0.001 && value <= 300))
     throw new InvalidArgumentError('it must be a number of seconds, from 0.001 to 300.');
   return value;
+}
+
+function idempotencyKey(text: string): string {
+  if (!isIdempotencyKey(text)) throw new InvalidArgumentError(`it must be ${KEY_FORM}.`);
+  return text;
 }
 
 const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };

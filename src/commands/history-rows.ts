@@ -88,6 +88,7 @@ export class HistoryRows {
 
 function outcomeOf({ event, outcome, reply }: ReadLine): string {
   if (event === 'denied') return 'denied';
+  if (event === 'reused') return `reused, ${textOf(outcome)}`;
   return reply === undefined || reply === 'sent' ? textOf(outcome) : `${textOf(outcome)}, ${textOf(reply)}`;
 }
 

@@ -6,6 +6,8 @@ import type { Reply } from './call.js';
 export interface ChangeToClaim {
   /** Identifies the request when it is delivered again; undefined: nothing does, and only its units are claimed. */
   readonly key: string | undefined;
+  /** What its caller has named with an idempotency key; undefined: nothing. */
+  readonly named?: NamedChange | undefined;
   /** Of the request, for the log. */
   readonly id: string;
   readonly action: string;
@@ -15,8 +17,23 @@ export interface ChangeToClaim {
   readonly heldMs: number;
 }
 
-/** `settled`: an earlier worker has finished it, and this was its reply. */
-export type Claimed = { state: 'held'; claim: Claim } | { state: 'settled'; reply: Reply };
+/** A change that its caller has named, so that it is made once however often it is asked for. */
+export interface NamedChange {
+  /** Identifies it: `Call.idempotencyKey`. */
+  readonly key: string;
+  /** A hash of what is asked for, which must be the same each time. */
+  readonly askedFor: string;
+  /** Whether to wait while another message with the same key is being handled. */
+  readonly mayWait: boolean;
+}
+
+/**
+ * `settled`: an earlier worker has finished it, and this was its reply. `replyOf`: it was asked for with another message, and this
+ * was the id of that request.
+ */
+export type Claimed =
+  | { state: 'held'; claim: Claim }
+  | { state: 'settled'; reply: Reply; replyOf?: string | undefined };
 
 /** The right of this worker to make one change. Ends with `settle` or `release`. */
 export interface Claim {
@@ -49,9 +66,12 @@ export interface Claim {
 /** A change could not be claimed because another worker that is alive has it. `cause`: why the wait for that one has ended. */
 export class MadeElsewhere extends Error {
   override readonly name = 'MadeElsewhere';
+  /** Whether it makes that for another message, with the same idempotency key. */
+  readonly isOther: boolean;
 
-  constructor(cause: unknown) {
+  constructor(cause: unknown, isOther = false) {
     super('another worker makes the change', { cause });
+    this.isOther = isOther;
   }
 }
 
@@ -59,7 +79,8 @@ export class MadeElsewhere extends Error {
 export interface ChangeClaims {
   /**
    * Waits while another worker that is alive makes the same change.
-   * @throws MadeElsewhere, ActionError `service_unavailable`, or the signal's reason: the change has not begun here
+   * @throws MadeElsewhere, ActionError `service_unavailable` or `idempotency_key_reused`, or the signal's reason: the change has not
+   *   begun here
    */
   claim(change: ChangeToClaim, signal: AbortSignal): Promise<Claimed>;
 }

@@ -13,6 +13,12 @@ import { whenUsed } from '../lib/when-used.js';
 import type { Logger } from '../lib/logger.js';
 import type { ActionDescription } from '../core/action-description.js';
 import { sizeProblemOf } from '../core/parameters.js';
+import {
+  IDEMPOTENCY_KEY,
+  IDEMPOTENCY_REPLAYED,
+  readIdempotencyKey,
+  type SentKey,
+} from '../core/idempotency-key.js';
 import { isRequestId, REQUEST_ID } from '../core/request-id.js';
 import { callerTimeout } from '../core/caller-timeout.js';
 import type { Authenticate } from './authenticate.js';
@@ -316,6 +322,9 @@ export class HttpServer {
         'invalid_request',
         'the header timeout-ms must be a number of milliseconds, at least 1',
       );
+    const sentKey = sentKeyIn(request);
+    if (sentKey !== undefined && 'problem' in sentKey)
+      return failed(reply, 400, 'invalid_request', `the header ${sentKey.problem}`);
     const closed = new AbortController();
     const trace = this.#traceOf(request, reply);
     reply.raw.once('close', () => closed.abort());
@@ -329,6 +338,7 @@ export class HttpServer {
       trace,
       from: { caller: this.#callers.get(request) ?? ANONYMOUS, door: 'http' },
       requestId: request.id,
+      idempotencyKey: sentKey?.key,
     });
     this.#calls.add(call);
     let envelope: AnswerEnvelope;
@@ -340,6 +350,10 @@ export class HttpServer {
       throw error;
     } finally {
       this.#calls.delete(call);
+    }
+    if (envelope.replayed === true) {
+      delete envelope.replayed;
+      reply.header(IDEMPOTENCY_REPLAYED, 'true');
     }
     const status = statusOf(envelope.status, envelope.response_body);
     const asProblem = envelope.status === 'error' && prefersProblem(request.headers.accept);
@@ -517,6 +531,10 @@ function problemOf(body: unknown): string | undefined {
   if (typeof parameters !== 'object' || Array.isArray(parameters))
     return 'action_parameters must be an object';
   return undefined;
+}
+
+function sentKeyIn({ headers: { [IDEMPOTENCY_KEY]: sent } }: FastifyRequest): SentKey | undefined {
+  return sent === undefined ? undefined : readIdempotencyKey(sent);
 }
 
 function timeoutOf(header: string | string[] | undefined): number | undefined {

@@ -55,7 +55,7 @@ export class ReplyToChannel implements ReplyChannel {
   }
 
   #publishTo(
-    { body, contentType }: OutgoingReply,
+    { body, contentType, headers }: OutgoingReply,
     { delivery: { connection, properties }, until }: ReplyContext,
     signal: AbortSignal,
   ): Promise<PublishOutcome> {
@@ -69,6 +69,7 @@ export class ReplyToChannel implements ReplyChannel {
       // AMQP counts seconds.
       timestamp: Math.floor(this.#clock.wallTime() / 1_000),
       appId: APP_ID,
+      headers,
     };
     const to = { exchange: '', routingKey: String(replyTo) };
     return this.#publish(to, body, options, { signal, by: connection, until });

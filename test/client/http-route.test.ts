@@ -75,6 +75,21 @@ test('a request carries a trace that is valid over the gateway to its own reques
   t.deepEqual(traces, [trace, {}, {}]);
 });
 
+test('a request carries its idempotency key, and tells when its reply is that of an earlier one', async (t) => {
+  const keys: unknown[] = [];
+  const route = await open(t, async (_action, { idempotencyKey }) => {
+    keys.push(idempotencyKey);
+    const isReplayed = keys.length > 1;
+    return { status: 'completed', response_body: null, ...(isReplayed && { replayed: true }) };
+  });
+  const done = { status: 'completed', response_body: null } as const;
+  const key = 'a "key", with \\';
+  t.deepEqual(await route.request('act', { idempotencyKey: key }), done);
+  t.deepEqual(await route.request('act', { idempotencyKey: key }), { ...done, replayed: true });
+  await route.request('act', {});
+  t.deepEqual(keys, [key, key, undefined]);
+});
+
 test('the actions of the service are listed as it describes them', async (t) => {
   const actions = [DESCRIPTION];
   const { answer } = never();

@@ -244,6 +244,19 @@ test('unknown names and invalid values are reported before anything is sent', as
   t.regex(form.stderr, /^fleet-manager: --param flag: 'yes' is neither true nor false/);
 });
 
+test('an idempotency key is sent with the call', async (t) => {
+  const args = ['restart_unit', '--cluster', 'sandbox', '--param', 'unit_name=web@1.service'];
+  const [without, wrong] = await Promise.all([
+    call(t, ...args, '--idempotency-key', 'deploy 42'),
+    call(t, ...args, '--idempotency-key', 'clé'),
+  ]);
+  // A sandbox has no claim store.
+  t.regex(without.stderr, /^idempotency_unavailable: Nothing was done: restart_unit is a change/);
+  t.is(without.code, 1);
+  t.regex(wrong.stderr, /1 to 128 printable ASCII characters/);
+  t.is(wrong.code, 2);
+});
+
 test('a gateway with another token reports it', async (t) => {
   const env = { HTTP_PORT: ways[0]?.env.HTTP_PORT ?? '' };
   for (const token of ['', 'fedcba9876543210']) {

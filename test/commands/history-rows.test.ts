@@ -58,6 +58,7 @@ test('a row says what is unusual: a probe, a caller whom nobody vouches for, a r
   t.is(row({ verified_by: undefined, caller: 'anonymous' })?.[4], '(anonymous)');
   t.is(row({ reply: 'dropped' })?.[1], 'completed, dropped');
   t.is(row({ event: 'denied', outcome: 'forbidden' })?.[1], 'denied');
+  t.is(row({ event: 'reused', outcome: 'unit_failed' })?.[1], 'reused, unit_failed');
   t.is(rows.of({ ...settled, event: 'gap', lines: 12 }), '-- 12 lines of the worker w are lost here\n');
 });
 

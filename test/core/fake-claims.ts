@@ -5,8 +5,10 @@ import type { ChangeClaims, ChangeToClaim, Claim, Claimed } from '../../src/core
 import { untilAborted } from '../../src/lib/until-aborted.js';
 
 interface Fake {
-  /** What it answers; a reply only to a change that may be a copy. */
+  /** What it answers; a reply only to a change that may be a copy, or has an idempotency key. */
   claimed?: 'new' | 'begun' | Reply;
+  /** The request whose reply that is, when it is another one with the same idempotency key. */
+  replyOf?: string;
   /** Whether another worker has taken the change when its outcome is noted. */
   isLost?: boolean;
   /** Each of these throws this when it is called. */
@@ -22,6 +24,7 @@ interface Fake {
 /** A store of claims that does what the test says, and notes what core asks of it, in order. */
 export function fakeClaims({
   claimed = 'new',
+  replyOf,
   isLost = false,
   fails = {},
   waits = {},
@@ -72,8 +75,9 @@ export function fakeClaims({
     claim: async (change, signal): Promise<Claimed> => {
       changes.push(change);
       await step('claim', { fails: fails.claim, waits: waits.claim }, signal);
-      const isKnown = typeof claimed === 'object' && change.isRepeated;
-      return isKnown ? { state: 'settled', reply: claimed } : { state: 'held', claim };
+      const isKnown = typeof claimed === 'object' && (change.isRepeated || change.named !== undefined);
+      if (!isKnown) return { state: 'held', claim };
+      return { state: 'settled', reply: claimed, ...(replyOf !== undefined && { replyOf }) };
     },
   };
   return {

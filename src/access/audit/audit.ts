@@ -39,6 +39,8 @@ interface Audited {
   endedAt: number;
   /** `completed`, or the code of the error. */
   cameTo: string | undefined;
+  /** The request whose reply its caller got, as it had the same idempotency key. */
+  replyOf: string | undefined;
 }
 
 const MAX_TEXT = 256;
@@ -65,6 +67,7 @@ export class Audit {
       const audited = this.#open.get(call);
       if (audited === undefined) return;
       audited.cameTo = settled.status === 'completed' ? 'completed' : settled.body.code;
+      audited.replyOf = settled.replyOf;
       audited.endedAt = at;
     });
     events.on('released', ({ call, at }) => {
@@ -132,6 +135,7 @@ export class Audit {
       beganAt: at,
       endedAt: at,
       cameTo: undefined,
+      replyOf: undefined,
     });
   }
 
@@ -156,11 +160,17 @@ export class Audit {
     if (audited === undefined) return;
     this.#open.delete(call);
     const isRead = audited.action.effect === 'read';
+    const outcome = told ?? audited.cameTo ?? 'unknown';
+    const { replyOf } = audited;
+    if (replyOf !== undefined) {
+      const line = this.#line('reused', call, audited, { reply_of: cut(replyOf), outcome, reply });
+      return this.#options.queue.add(line, { isOfChange: false });
+    }
     // A change without a first line has not begun, and changes nothing; what is released is audited where it runs.
     if (isRead ? told === 'released' : audited.work === undefined) return;
     const line = this.#line('settled', call, audited, {
       ...(isRead && { parameters: maskedParameters(call.parameters, audited.action.parameters) }),
-      outcome: told ?? audited.cameTo ?? 'unknown',
+      outcome,
       reply,
       took_ms: Math.round(audited.endedAt - audited.beganAt),
     });
@@ -170,7 +180,7 @@ export class Audit {
   #line(
     event: AuditLine['event'],
     call: Call,
-    { action, cluster, units, rule, id, work }: Omit<Audited, 'beganAt' | 'endedAt' | 'cameTo'>,
+    { action, cluster, units, rule, id, work }: Omit<Audited, 'beganAt' | 'endedAt' | 'cameTo' | 'replyOf'>,
     more: Partial<AuditLine>,
   ): SinkLine {
     const { worker, version, clock } = this.#options;
