@@ -116,6 +116,15 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
       done(await (await import('./actions.js')).actions(name, options, source)),
     );
   command
+    .command('health')
+    .description('ask the service on this machine whether it responds, for the health check of a container')
+    .option('--ready', 'whether it takes requests')
+    .addHelpText(
+      'after',
+      '\nExit code 0: it does; 1: it does not. It asks the HTTP gateway: GET /livez, or GET /readyz.',
+    )
+    .action(async (options) => done(await (await import('./health.js')).health(options, source)));
+  command
     .command('config')
     .description('show the effective settings, with secrets masked, and their problems')
     .option('--json', 'as JSON')

@@ -25,7 +25,7 @@ import { checkPolicy } from './check-policy.js';
 import { checkRoundTrip } from './check-round-trip.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
 import { checkDisk, checkEnvironment } from './check-surroundings.js';
-import { failed, type Finding, formatFinding, ok, runCheck, shortened, skipped } from './finding.js';
+import { failed, type Finding, formatFinding, ok, runCheck, shortened, skipped, warned } from './finding.js';
 import { firstRead } from './first-read.js';
 import { readServedConfiguration } from './read-served-configuration.js';
 import { printUnchanged } from './output.js';
@@ -201,6 +201,10 @@ async function* checkService(
       }),
     ];
   const { cluster = '' } = options;
+  if (configuration.sandboxCluster) {
+    yield ['cluster', simulatedCluster(cluster)];
+    return;
+  }
   const { responds, machines } = yield* checkClusters(
     clusters,
     { resolver, fleet: components.fleet },
@@ -214,6 +218,14 @@ async function* checkService(
       : []),
   ];
   yield ['clock', await checkClock(servers, { clock: systemClock, limitMs: options.limitMs })];
+}
+
+/** @param cluster empty: none is named */
+function simulatedCluster(cluster: string): Finding {
+  const remedy = 'unset SANDBOX_CLUSTER for real clusters';
+  return cluster === ''
+    ? warned([`the service has only a simulated cluster: SANDBOX_CLUSTER is true`, `-> ${remedy}`])
+    : failed('--cluster names a real cluster, and with SANDBOX_CLUSTER there is none', remedy);
 }
 
 type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp' | 'amqpManagementUrl'> &

@@ -1,7 +1,7 @@
 import { extname } from 'node:path';
 import { type ConfigurationSource, configurationFile } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
-import type { HandlerPluginSettings } from '../settings/settings.js';
+import type { Configuration, HandlerPluginSettings } from '../settings/settings.js';
 import { type Service, type ServiceOptions, startService } from '../composition.js';
 import { Log } from '../telemetry/log.js';
 import { ProcessOutput } from '../telemetry/process-output.js';
@@ -72,7 +72,11 @@ async function run(
   );
   const reloadRequested = inSandbox ? undefined : listenForReload();
   const uncaught = untilUncaughtError(log).then(() => true);
-  const { service, stop } = inSandbox ? await startInSandbox(started, output) : await start(started, output);
+  const { service, stop } = await (inSandbox
+    ? startInSandbox(started, output)
+    : configuration.sandboxCluster
+      ? startOnSandboxCluster(started, output)
+      : start(started, output, configuration));
   log.info('service started', {
     version: packageVersion(),
     node: process.version,
@@ -108,9 +112,13 @@ interface Running {
   stop: () => Promise<boolean>;
 }
 
-async function start(started: Started, output: ProcessOutput): Promise<Running> {
-  const { configuration, log, watchdog, tracing } = started;
-  const { environment, plugins, clusters, ssh, rpc, watchdogSeconds, hostname } = configuration;
+/** @param how it finds clusters and logs in to their machines */
+async function start(
+  { configuration, log, watchdog, tracing }: Started,
+  output: ProcessOutput,
+  { clusters, ssh }: Pick<Configuration, 'clusters' | 'ssh'>,
+): Promise<Running> {
+  const { environment, plugins, rpc, watchdogSeconds, hostname } = configuration;
   const isolation = (pluginSettings: HandlerPluginSettings) =>
     new ForkedIsolation({
       module: ISOLATED_HANDLERS,
@@ -132,6 +140,8 @@ async function start(started: Started, output: ProcessOutput): Promise<Running> 
     });
   const service = await startService({
     configuration,
+    clusters,
+    ssh,
     log,
     watch: watchdog,
     isolation,
@@ -139,6 +149,36 @@ async function start(started: Started, output: ProcessOutput): Promise<Running> 
     stderr: output.logOutput,
   });
   return { service, stop: () => service.stop() };
+}
+
+/** Starts the service with the broker of the settings and a simulated cluster. */
+async function startOnSandboxCluster(started: Started, output: ProcessOutput): Promise<Running> {
+  const [{ startSandbox }, { clusterSettings, sshSettings }] = await Promise.all([
+    import('../sandbox/sandbox.js'),
+    import('../sandbox/sandbox-settings.js'),
+  ]);
+  const sandbox = await startSandbox({ ssh: true });
+  try {
+    const { service, stop } = await start(started, output, {
+      clusters: clusterSettings(sandbox),
+      ssh: sshSettings(sandbox) ?? started.configuration.ssh,
+    });
+    started.log.warn('sandbox cluster started', {
+      etcd_token: sandbox.token,
+      because: 'SANDBOX_CLUSTER is true',
+    });
+    return {
+      service,
+      stop: async () => {
+        const clean = await stop();
+        await sandbox.stop();
+        return clean;
+      },
+    };
+  } catch (error) {
+    await sandbox.stop();
+    throw error;
+  }
 }
 
 /** Starts the service with a broker in this process and a simulated cluster. */

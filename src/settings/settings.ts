@@ -178,6 +178,12 @@ export const SETTINGS = {
         'The hosts that the service may connect to: addresses, CIDR ranges, names with `*`. Unset: all but special addresses, such as loopback.',
     }),
   },
+  sandboxCluster: setting('SANDBOX_CLUSTER', flag(), {
+    default: 'false',
+    as: isTrue,
+    about:
+      '`true` serves only a simulated cluster, of the etcd token `sandbox`, to try the service with a real broker.',
+  }),
   /** The etcd in which workers agree on changes; undefined: none. */
   claims: optional({
     urls: required(

@@ -71,6 +71,21 @@ test('in a sandbox only the configuration and the plugins are checked, and a nam
   isFailure(t, named, 'cluster', /sandbox/, /^-> set AMQP_URL \(or MANAGER_URL/m);
 });
 
+test('doctor warns of a simulated cluster, and looks for no real one', async (t) => {
+  const env = { AMQP_URL: NOWHERE, SANDBOX_CLUSTER: 'true' };
+  const run = await examine(env);
+  t.is(run.of('cluster').result, 'warning');
+  t.regex(run.of('cluster').said, /^the service has only a simulated cluster[\s\S]*-> unset SANDBOX_CLUSTER/);
+  t.false(run.names.includes('discovery'));
+  isFailure(
+    t,
+    await examine(env, { cluster: 'web' }),
+    'cluster',
+    /there is none/,
+    /^-> unset SANDBOX_CLUSTER/m,
+  );
+});
+
 test('all invalid settings are reported, and the rest is skipped', async (t) => {
   const run = await examine({ PREFETCH: 'many', MANAGER_URL: 'http://manager' });
   isFailure(t, run, 'configuration', /^PREFETCH must be/m, /^an OpenAperture .*: set OAUTH_LOGIN_URL/m);

@@ -34,6 +34,7 @@ test('with nothing set the service is a sandbox with these settings', (t) => {
     policyFile: undefined,
     http: { host: '127.0.0.1', port: 8080, token: undefined, tokensFile: undefined },
     metrics: undefined,
+    sandboxCluster: false,
     shutdownGraceMs: 20_000,
     watchdogSeconds: 30,
     ssh: {
@@ -89,6 +90,7 @@ test('every setting is read', async (t) => {
     PLUGIN_PATHS: '/opt/plugins:more',
     PLUGINS: '@acme/fleet-actions, other-package',
     READ_ONLY: 'true',
+    SANDBOX_CLUSTER: 'false',
     ACTIONS: 'list_units, list_machines',
     POLICY_FILE: '/etc/policy.yaml',
     HTTP_HOST: '0.0.0.0',
@@ -154,6 +156,7 @@ test('every setting is read', async (t) => {
     http: { host: '0.0.0.0', port: 0, token: '0123456789abcdef', tokensFile: '/etc/tokens.json' },
     metrics: { host: '10.0.0.5', port: 9187, token: 'fedcba9876543210' },
     audit: { target: '/var/log/audit.jsonl', required: true, reads: true, streamDays: 30 },
+    sandboxCluster: false,
     shutdownGraceMs: 0,
     watchdogSeconds: 0,
     ssh: {
