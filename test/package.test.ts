@@ -452,9 +452,29 @@ defineAction({
   handle: async () => ({ b: 'x' }),
 });
 `;
-  const directory = join(installed, 'typed');
-  await mkdir(directory);
-  await writeFile(join(directory, 'index.ts'), source);
+  t.is(await compiled(t, { 'index.ts': source }), '');
+});
+
+test('the types that `actions --types` prints are those of the client, and a wrong parameter does not compile', async (t) => {
+  const { stdout, code } = await start(t, ['actions', '--types'], { PLUGIN_PATHS: await folder(GREET) })
+    .ended;
+  t.is(code, 0);
+  const calling = (parameters: string) => `
+    import { FleetManagerClient } from 'fleet-manager/client';
+    const client = new FleetManagerClient({ urls: ['amqp://localhost'] });
+    export const greeting: string = await client.call('greet', { cluster: 'token', parameters: ${parameters} });
+    export const machines: { id: string }[] = await client.call('list_machines', { cluster: 'token' });
+    // @ts-expect-error nothing is known of it
+    export const other: string = await client.call('other');`;
+  t.is(await compiled(t, { 'index.ts': calling("{ word: 'Hi' }"), 'actions.d.ts': stdout }), '');
+  for (const wrong of ['{ word: 5 }', "{ wrod: 'Hi' }"])
+    t.regex(await compiled(t, { 'index.ts': calling(wrong), 'actions.d.ts': stdout }), /index\.ts\(4,/);
+});
+
+/** The compiler's output for files beside the installed package. */
+async function compiled(t: ExecutionContext, files: Record<string, string>): Promise<string> {
+  const directory = await mkdtemp(join(installed, 'typed-'));
+  for (const [name, text] of Object.entries(files)) await writeFile(join(directory, name), text);
   await writeFile(join(directory, 'package.json'), '{"type": "module"}');
   const compilerOptions = {
     module: 'NodeNext',
@@ -465,8 +485,11 @@ defineAction({
     types: ['node'],
     typeRoots: [join(REPOSITORY, 'node_modules/@types')],
   };
-  await writeFile(join(directory, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['index.ts'] }));
-  const { code, stdout } = await run(t, [join(REPOSITORY, 'node_modules/.bin/tsc'), '-p', directory]);
-  t.is(stdout, '');
-  t.is(code, 0);
-});
+  await writeFile(
+    join(directory, 'tsconfig.json'),
+    JSON.stringify({ compilerOptions, files: Object.keys(files) }),
+  );
+  const tsc = join(REPOSITORY, 'node_modules/.bin/tsc');
+  const { stdout, stderr } = await run(t, [tsc, '-p', directory, '--pretty', 'false']);
+  return `${stdout}${stderr}`;
+}

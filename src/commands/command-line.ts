@@ -1,6 +1,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { packageVersion } from '../lib/package-version.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
+import { addActions } from './author-command-line.js';
 import { addErrors } from './errors-command-line.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { print } from './output.js';
@@ -84,18 +85,7 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     .action(async (action: string, options) =>
       done(await (await import('./call.js')).call(action, options, source)),
     );
-  command
-    .command('actions [name]')
-    .description('list the actions that are installed here, or describe one with an example call')
-    .option('--json', 'as JSON, with JSON Schemas')
-    .addHelpText(
-      'after',
-      '\nNo service is called: the list comes from the plugins on this machine and PLUGIN_PATHS, READ_ONLY and ACTIONS.\n' +
-        'The gateway of a running service lists the actions of that service: GET /v1/actions.',
-    )
-    .action(async (name: string | undefined, options) =>
-      done(await (await import('./actions.js')).actions(name, options, source)),
-    );
+  addActions(command, { done, source });
   command
     .command('config')
     .description('show the effective settings, with secrets masked, and their problems')

@@ -1,0 +1,29 @@
+import { type Command, Option } from 'commander';
+import type { ConfigurationSource } from '../settings/given-settings.js';
+
+interface AuthorCommandOptions {
+  /** Gets the exit code of the command. */
+  done: (code: number) => void;
+  source: ConfigurationSource;
+}
+
+/** Adds the commands about actions: to look at them, and to begin one. Each one is imported only when it runs. */
+export function addActions(parent: Command, { done, source }: AuthorCommandOptions): void {
+  parent
+    .command('actions [name]')
+    .description('list the actions that are installed here, or describe one with an example call')
+    .addOption(new Option('--json', 'as JSON, with JSON Schemas').conflicts(['docs', 'types']))
+    .addOption(new Option('--docs', 'as Markdown, with tables of parameters and results').conflicts('types'))
+    .option(
+      '--types',
+      'the types of the actions that do not come with the service, as a .d.ts for users of fleet-manager/client',
+    )
+    .addHelpText(
+      'after',
+      '\nNo service is called: the list comes from the plugins on this machine and PLUGIN_PATHS, READ_ONLY and ACTIONS.\n' +
+        'The gateway of a running service lists the actions of that service: GET /v1/actions.',
+    )
+    .action(async (name: string | undefined, options) =>
+      done(await (await import('./actions.js')).actions(name, options, source)),
+    );
+}
