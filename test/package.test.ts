@@ -17,6 +17,7 @@ const SOURCES = [
   'docs',
   'schemas',
   'systemd',
+  'templates',
   'README.md',
   'CONTRIBUTING.md',
   'CHANGELOG.md',
@@ -123,7 +124,7 @@ test('the package contains what it needs and nothing else', async (t) => {
     t.true(packed.includes(path), path);
   t.deepEqual(
     packed
-      .filter((path) => !/^(dist|docs)\//.test(path) && !/^plugins\/[^/]+\/README\.md$/.test(path))
+      .filter((path) => !/^(dist|docs|templates)\//.test(path) && !/^plugins\/[^/]+\/README\.md$/.test(path))
       .toSorted(),
     [
       'CHANGELOG.md',
@@ -145,6 +146,14 @@ test('the package contains what it needs and nothing else', async (t) => {
         !bundle.test(path),
     ),
     [],
+  );
+  const templates = await readdir(join(REPOSITORY, 'templates'), { recursive: true, withFileTypes: true });
+  t.deepEqual(
+    packed.filter((path) => path.startsWith('templates/')).toSorted(),
+    templates
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name).slice(REPOSITORY.length + 1))
+      .toSorted(),
   );
   const plugins = await readdir(join(REPOSITORY, 'plugins'));
   for (const name of plugins) t.true(packed.includes(`dist/plugins/${name}/index.js`), name);
@@ -278,6 +287,47 @@ test('the installed service runs in the sandbox with a drop-in plugin, and repli
   service.kill('SIGTERM');
   t.is((await service.ended).code, 0);
 });
+
+for (const options of [[], ['--ts']])
+  test(`a new action in a folder can be tested, started and called: ${options.join(' ') || 'JavaScript'}`, async (t) => {
+    const directory = await emptyProject();
+    const made = await start(t, ['new', 'action', 'drain_machine', ...options, '--dir', directory]).ended;
+    t.is(made.code, 0, made.stderr);
+    t.regex(made.stdout, /^ {2}npx fleet-manager call drain_machine /m);
+    t.notRegex(made.stdout, /needs this package/);
+    const tested = await run(t, ['npm', 'test'], join(directory, 'drain-machine'));
+    t.is(tested.code, 0, tested.stdout);
+    t.regex(tested.stdout, /^# pass 2$/m);
+    await served(t, { PLUGIN_PATHS: directory });
+  });
+
+/** An empty folder in which the package and a TypeScript compiler are installed. */
+async function emptyProject(): Promise<string> {
+  const directory = await mkdtemp(join(installed, 'project-'));
+  const modules = join(directory, 'node_modules');
+  for (const name of ['typescript', '@types/node', '.bin/tsc']) {
+    await mkdir(dirname(join(modules, name)), { recursive: true });
+    await symlink(join(REPOSITORY, 'node_modules', name), join(modules, name));
+  }
+  return directory;
+}
+
+/** Starts the installed service in the sandbox with the new action, and calls it. */
+async function served(
+  t: ExecutionContext,
+  env: Record<string, string>,
+  directory = installed,
+): Promise<void> {
+  const program = join(installed, 'node_modules/.bin/fleet-manager');
+  const service = startProgram(t, [program, 'serve'], { env: { ...env, HTTP_PORT: '0' }, directory });
+  const [, url = ''] = await service.printed(/^ {2}gateway +(http:\S+)$/m);
+  await service.printed(/accepting requests/);
+  const args = ['call', 'drain_machine', '--cluster', 'sandbox', '--param', 'name=web@*'];
+  const { stdout, stderr } = await start(t, args, { HTTP_PORT: new URL(url).port }).ended;
+  t.deepEqual(JSON.parse(stdout || 'null'), { units: 2 }, stderr);
+  service.kill('SIGTERM');
+  await service.ended;
+}
 
 test("a folder that is added to the package's own plugins is served, also with a package.json of its own", async (t) => {
   const home = await copyOfPackage();

@@ -26,4 +26,21 @@ export function addActions(parent: Command, { done, source }: AuthorCommandOptio
     .action(async (name: string | undefined, options) =>
       done(await (await import('./actions.js')).actions(name, options, source)),
     );
+  parent
+    .command('new')
+    .description('begin something of your own: `new action`')
+    .command('action <name>')
+    .description('make the folder of a new action, with a test that passes')
+    .option('--ts', 'in TypeScript')
+    .option('--package', 'an npm package of actions, for PLUGINS, instead of a folder for PLUGIN_PATHS')
+    .option('--dir <folder>', 'where to make the folder', '.')
+    .addHelpText(
+      'after',
+      '\nThe name is snake_case, such as count_units; the folder is then count-units. Nothing that exists is changed.\n' +
+        'Prints the commands that start, call and test the action.' +
+        '\n\nExample:\n  fleet-manager new action count_units --ts --dir my-actions',
+    )
+    .action(async (name: string, options) =>
+      done(await (await import('./new-action.js')).newAction(name, options)),
+    );
 }

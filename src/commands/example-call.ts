@@ -1,6 +1,7 @@
 import type { ActionDescription } from '../core/action-description.js';
 import type { JsonSchema } from '../core/json-schema.js';
 import { propertiesOf } from './schema-text.js';
+import { forShell } from './shell-word.js';
 
 /** A command line that calls the action, with values for its required parameters, or else for the first one. */
 export function exampleCall({ name, target, parameters }: ActionDescription): string {
@@ -11,10 +12,6 @@ export function exampleCall({ name, target, parameters }: ActionDescription): st
     .map(([field, schema]) => ` --param ${forShell(`${field}=${sample(schema)}`)}`)
     .join('');
   return `fleet-manager call ${name}${target === 'cluster' ? ' --cluster TOKEN' : ''}${shown}`;
-}
-
-function forShell(text: string): string {
-  return /^[\w=.:/@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 /** An example value for `--param`. */
