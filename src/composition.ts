@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type * as tsyringe from 'tsyringe';
 import type { DependencyContainer, InjectionToken } from 'tsyringe';
@@ -40,6 +41,7 @@ import { systemClock } from './lib/clock.js';
 import type { Logger } from './lib/logger.js';
 import { settledWithin } from './lib/settled-within.js';
 import { watchedByAll, type WatchUpstream } from './lib/upstream.js';
+import { workingDirectory } from './lib/working-directory.js';
 import { packageVersion } from './lib/package-version.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
@@ -54,6 +56,9 @@ const { container: root, instanceCachingFactory }: typeof tsyringe = require('ts
 
 /** The folder of the plugins in this package. It has the same path in the sources and in the build. */
 export const OWN_PLUGINS = fileURLToPath(new URL('../plugins/', import.meta.url));
+
+/** The folder of `src` and `plugins`, in the sources or in the build. */
+const OWN_FOLDER = dirname(dirname(fileURLToPath(import.meta.url)));
 
 const tokens = {
   policy: Symbol('ConnectionPolicy') as InjectionToken<HostPolicy>,
@@ -310,6 +315,9 @@ async function servedActions(
 ): Promise<Catalogue> {
   return loadPlugins({
     directories: [OWN_PLUGINS, ...(plugins.paths ?? [])],
+    packages: plugins.packages,
+    // A global installation has its packages beside this one.
+    packagesFrom: [workingDirectory(), OWN_FOLDER],
     readOnly: plugins.readOnly,
     only: plugins.only,
     parametersName: FIELD_NAMES.parameters,

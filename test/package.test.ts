@@ -397,6 +397,26 @@ test('the installed service serves a plugin with its own copies of yup and of th
   t.like(JSON.parse(stdout), { name: 'own', parameters: { required: ['a'], additionalProperties: false } });
 });
 
+test('the installed service serves a package that is installed beside it, from any working directory', async (t) => {
+  const beside = join(installed, 'node_modules/@acme/actions');
+  await mkdir(beside, { recursive: true });
+  t.teardown(() => rm(dirname(beside), { recursive: true }));
+  const about = { name: '@acme/actions', version: '1.2.0', type: 'module', exports: './greet.js' };
+  await writeFile(join(beside, 'package.json'), JSON.stringify(about));
+  await writeFile(join(beside, 'greet.js'), GREET['greet/index.js']);
+  await writeFile(join(beside, 'greeting.js'), GREET['greet/greeting.js']);
+  const env = { PLUGINS: '@acme/actions', PATH: process.env.PATH ?? '' };
+  const cli = join(installed, 'node_modules/fleet-manager/dist/src/cli.js');
+  const elsewhere = { env, directory: await folder({}) };
+  const { code, stdout, stderr } = await startProgram(
+    t,
+    [process.execPath, cli, 'actions', 'greet', '--json'],
+    elsewhere,
+  ).ended;
+  t.is(code, 0, stderr);
+  t.like(JSON.parse(stdout), { name: 'greet' });
+});
+
 test('the installed package reads a policy', async (t) => {
   const files = await folder({ 'policy.yaml': 'rules:\n- callers: [ci]\n  effects: [read]\n' });
   const env = { POLICY_FILE: join(files, 'policy.yaml') };

@@ -52,7 +52,7 @@ async function withoutOwn(chosen: readonly ActionDescription[]): Promise<readonl
   throw new UsageError(
     chosen.length === 1
       ? `${chosen[0]?.name} comes with the service: fleet-manager/client has its types`
-      : 'there are no actions but those of the service, whose types fleet-manager/client has: set PLUGIN_PATHS',
+      : 'there are no actions but those of the service, whose types fleet-manager/client has: set PLUGIN_PATHS or PLUGINS',
   );
 }
 

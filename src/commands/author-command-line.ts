@@ -20,7 +20,7 @@ export function addActions(parent: Command, { done, source }: AuthorCommandOptio
     )
     .addHelpText(
       'after',
-      '\nNo service is called: the list comes from the plugins on this machine and PLUGIN_PATHS, READ_ONLY and ACTIONS.\n' +
+      '\nNo service is called: the list comes from the plugins on this machine and PLUGIN_PATHS, PLUGINS, READ_ONLY and ACTIONS.\n' +
         'The gateway of a running service lists the actions of that service: GET /v1/actions.',
     )
     .action(async (name: string | undefined, options) =>

@@ -23,9 +23,12 @@ export async function checkPlugins({
     const contradiction = problemOfServed(catalogue, plugins);
     if (contradiction !== undefined) return { finding: failed(contradiction), catalogue: undefined };
     const actions = catalogue.describe().map(({ name }) => name);
-    return { finding: ok(`${counted(actions.length, 'action')}: ${listed(actions)}`), catalogue };
+    const { packages } = catalogue;
+    const more = packages.length === 0 ? [] : [`${counted(packages.length, 'package')}: ${listed(packages)}`];
+    return { finding: ok(`${counted(actions.length, 'action')}: ${listed(actions)}`, ...more), catalogue };
   } catch (error) {
-    const remedy = error instanceof UnknownActionError ? 'check ACTIONS, and PLUGIN_PATHS' : undefined;
+    const remedy =
+      error instanceof UnknownActionError ? 'check ACTIONS, PLUGIN_PATHS and PLUGINS' : undefined;
     return { finding: failed(reasonOf(error), remedy), catalogue: undefined };
   }
 }

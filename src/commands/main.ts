@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConfigurationSource } from '../settings/given-settings.js';
+import { workingDirectory } from '../lib/working-directory.js';
 import { NodeWarnings } from './node-warnings.js';
 import { printError } from './output.js';
 
@@ -41,15 +42,6 @@ export async function main(): Promise<never> {
   }
   // The explicit exit is needed: resources that a plugin leaves open would keep the process alive.
   process.exit(code);
-}
-
-function workingDirectory(): string {
-  try {
-    return process.cwd();
-  } catch {
-    // It has been deleted. Without it there is no configuration file.
-    return '/';
-  }
 }
 
 /** @returns the exit code */

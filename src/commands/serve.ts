@@ -78,6 +78,7 @@ async function run(
     environment: configuration.environment,
     configuration: started.configurationFile ?? 'environment variables',
     actions: service.catalogue.describe().map(({ name }) => name),
+    ...(service.catalogue.packages.length > 0 && { packages: service.catalogue.packages }),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
     ...(service.metricsUrl !== undefined && { metrics: service.metricsUrl }),
   });

@@ -5,9 +5,12 @@ import type { PreparedAction } from './prepare-action.js';
 
 /** The actions that this service serves, by name. */
 export class Catalogue {
+  /** The npm packages whose actions were loaded, with their versions, such as `@acme/fleet-actions@1.2.0`. */
+  readonly packages: readonly string[];
   readonly #actions: ReadonlyMap<string, PreparedAction>;
 
-  constructor(actions: readonly PreparedAction[]) {
+  constructor(actions: readonly PreparedAction[], packages: readonly string[] = []) {
+    this.packages = packages;
     this.#actions = new Map(actions.map((each) => [each.description.name, each]));
   }
 

@@ -12,6 +12,7 @@ import {
   httpUrl,
   httpUrls,
   loginUrl,
+  packageNames,
   portOrGateway,
   portOrOff,
   queueName,
@@ -231,6 +232,12 @@ export const SETTINGS = {
     paths: listSetting('PLUGIN_PATHS', text(), {
       separator: ':',
       about: 'More directories with plugin folders, separated by `:`.',
+    }),
+    /** The names of npm packages of actions. */
+    packages: listSetting('PLUGINS', packageNames(), {
+      separator: ',',
+      about:
+        'npm packages of actions, separated by commas; found from the working directory, else beside this package.',
     }),
     readOnly: setting('READ_ONLY', flag(), {
       default: 'false',
