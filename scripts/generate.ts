@@ -1,6 +1,6 @@
 /**
- * Writes what is made of other sources: the types of the actions for users of `fleet-manager/client` and the tables and pages of
- * the actions, from what the plugins declare.
+ * Writes what is made of other sources: from what the plugins declare, the types of the actions for users of `fleet-manager/client`,
+ * and the tables and pages of the actions; from the sources of `fleet-manager/plugin`, the tables and the page of what it exports.
  *
  * Usage: npm run generate [-- OPTION...]
  *   --check      writes nothing; fails when a file is out of date
@@ -18,6 +18,8 @@ import { describeActions, OWN_PLUGINS } from '../src/composition.js';
 import type { ActionDescription } from '../src/core/action-description.js';
 import { readConfiguration } from '../src/settings/read-configuration.js';
 import { withBlock } from './generated-block.js';
+import { exportsOf } from './plugin-api.js';
+import { apiPage, portTable } from './plugin-api-docs.js';
 
 const REPOSITORY = fileURLToPath(new URL('..', import.meta.url));
 const BIOME = join(REPOSITORY, 'node_modules/.bin/biome');
@@ -25,18 +27,22 @@ const TYPES = 'src/client/action-types.ts';
 
 function typesOf(actions: readonly ActionDescription[]): string {
   const reads = actions.filter(({ effect }) => effect === 'read').map(({ name }) => `'${name}'`);
-  return formatted(`// Generated from what the plugins declare, by \`npm run generate\`. Do not edit.
+  return formatted(
+    TYPES,
+    `// Generated from what the plugins declare, by \`npm run generate\`. Do not edit.
 
 /** The parameters and results of the actions that come with the service. */
 export interface ServiceActions { ${actionMembers(actions)} }
 
 /** The names of the actions that do not change the cluster. */
 export const KNOWN_READS: ReadonlySet<string> = new Set<keyof ServiceActions>([${reads.join(', ')}]);
-`);
+`,
+  );
 }
 
-function formatted(source: string): string {
-  const options = ['format', `--stdin-file-path=${join(REPOSITORY, TYPES)}`];
+/** As `npm run format` leaves the file. */
+function formatted(path: string, source: string): string {
+  const options = ['format', `--stdin-file-path=${join(REPOSITORY, path)}`];
   return execFileSync(BIOME, options, { cwd: REPOSITORY, input: source, encoding: 'utf8' });
 }
 
@@ -82,8 +88,15 @@ files.set(
 for (const [folder, action] of folders) {
   const path = `plugins/${folder}/README.md`;
   const page = withBlock(read(path), 'parameters', parameterTable(action));
-  files.set(path, withBlock(page, 'result', resultTable(action)));
+  files.set(path, formatted(path, withBlock(page, 'result', resultTable(action))));
 }
+
+const api = exportsOf(join(REPOSITORY, 'src/plugin.ts'));
+files.set('CONTRIBUTING.md', withBlock(read('CONTRIBUTING.md'), 'ports', portTable(api)));
+files.set(
+  'docs/plugin-api.md',
+  `<!-- Generated from the sources of fleet-manager/plugin, by \`npm run generate\`. Do not edit. -->\n\n${apiPage(api)}`,
+);
 
 for (const [path, text] of files) {
   const file = join(values.root, path);

@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
 import { withBlock } from '../scripts/generated-block.js';
+import { exportsOf, membersOf } from '../scripts/plugin-api.js';
+import { compilerOutput } from './support/compiler-output.js';
 import { inRepository, REPOSITORY } from './support/repository.js';
 
 /** Runs `npm run generate`. */
@@ -16,7 +18,7 @@ async function generate(...options: string[]): Promise<unknown> {
 test('what is generated is up to date, and every file that is not is found and written again', async (t) => {
   const root = await mkdtemp(join(tmpdir(), 'generate-'));
   t.teardown(async () => rm(root, { recursive: true }));
-  const kept = ['README.md', 'docs', 'plugins', 'src/client/action-types.ts'];
+  const kept = ['README.md', 'CONTRIBUTING.md', 'docs', 'plugins', 'src/client/action-types.ts'];
   for (const path of kept) await cp(inRepository(path), join(root, path), { recursive: true });
   await t.notThrowsAsync(generate('--check', '--root', root));
   const changes = [
@@ -47,4 +49,29 @@ test('only the lines between the marks of a block are replaced', (t) => {
   );
   t.is(withBlock(page, 'z', ['new']), page);
   t.throws(() => withBlock('<!-- generated: x -->\n', 'x', []), { message: 'the block x has no end' });
+});
+
+test('the methods of the ports are read from the sources as the compiler reads them', async (t) => {
+  const exported = exportsOf(inRepository('src/plugin.ts'));
+  const tokens = exported.filter(({ text }) => text.includes(': Token<')).map(({ name }) => name);
+  t.true(tokens.length >= 4);
+  const page = await readFile(inRepository('CONTRIBUTING.md'), 'utf8');
+  const lines = tokens.flatMap((name) => {
+    const port = exported.find((each) => each.name === name && each.kind === 'interface');
+    const methods = membersOf(port?.text ?? '');
+    for (const { text } of methods) t.true(page.includes(`\`${text.replaceAll('|', '\\|')}\``), text);
+    const names = methods.map((method) => `'${method.name}'`).join(' | ');
+    return [
+      `import type { ${name} } from '${inRepository('src/plugin.js')}';`,
+      `export const of${name}: Same<keyof ${name}, ${names}> = true;`,
+    ];
+  });
+  t.is(await compilerOutput(lines), '');
+});
+
+test('docs/plugin-api.md has everything that an action can import', async (t) => {
+  const page = await readFile(inRepository('docs/plugin-api.md'), 'utf8');
+  const values = Object.keys(await import('../src/plugin.js'));
+  for (const name of values) t.true(page.includes(`\n## ${name}\n`), name);
+  t.true(values.length > 25, `${values.length}`);
 });

@@ -1,33 +1,19 @@
-import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import test from 'ava';
 import { describeActions } from '../../src/composition.js';
 import { readConfiguration } from '../../src/settings/read-configuration.js';
 import { KNOWN_READS } from '../../src/client/action-types.js';
 import { mayRunTwice } from '../../src/client/route.js';
 import { typeOfSchema } from '../../src/commands/schema-type.js';
+import { compilerOutput } from '../support/compiler-output.js';
 import { inRepository } from '../support/repository.js';
 
-/** The compiler's output for a file that can import the client's types. */
+/** The compiler's output for lines that use the client's types. */
 async function compiled(lines: readonly string[]): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'action-types-'));
-  const known = inRepository('src/client/client.js');
-  const head = `import type { KnownActions } from '${known}';
-    import type { Machine, Unit, UnitState } from '${inRepository('src/plugin.js')}';
-    type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;`;
-  await writeFile(join(directory, 'check.mts'), [head, ...lines].join('\n'));
-  const options = { extends: inRepository('tsconfig.json'), files: ['check.mts'], include: [] };
-  const compilerOptions = { typeRoots: [inRepository('node_modules/@types')] };
-  await writeFile(join(directory, 'tsconfig.json'), JSON.stringify({ ...options, compilerOptions }));
-  const said = await new Promise<string>((resolve) =>
-    execFile(inRepository('node_modules/.bin/tsc'), ['-p', directory, '--pretty', 'false'], (error, stdout) =>
-      resolve(`${stdout}${error !== null && stdout === '' ? error.message : ''}`),
-    ),
-  );
-  await rm(directory, { recursive: true });
-  return said;
+  return compilerOutput([
+    `import type { KnownActions } from '${inRepository('src/client/client.js')}';`,
+    `import type { Machine, Unit, UnitState } from '${inRepository('src/plugin.js')}';`,
+    ...lines,
+  ]);
 }
 
 /** Types that users of the client rely on. */
