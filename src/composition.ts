@@ -4,8 +4,9 @@ import { fileURLToPath } from 'node:url';
 import type * as tsyringe from 'tsyringe';
 import type { DependencyContainer, InjectionToken } from 'tsyringe';
 import { ConfigurationError } from './settings/configuration-error.js';
+import { pluginSettingsFrom } from './settings/plugin-settings.js';
 import { memoryShares } from './settings/memory-shares.js';
-import type { Configuration } from './settings/settings.js';
+import type { Configuration, HandlerPluginSettings, PluginConfiguration } from './settings/settings.js';
 import type { ReloadablePolicy } from './access/reloadable-policy.js';
 import { type ClustersFile, NO_CLUSTERS, readClustersFile } from './clusters/clusters-file.js';
 import { Discovery } from './clusters/fleet/discovery.js';
@@ -31,7 +32,7 @@ import { RemoteShell } from './api/remote-shell.js';
 import type { Catalogue } from './core/catalogue.js';
 import type { Isolation } from './core/isolation.js';
 import { Runner } from './core/runner.js';
-import { type LoaderOptions, loadPlugins } from './core/plugin-loader.js';
+import { type LoaderOptions, loadPlugins, PluginSettingsError } from './core/plugin-loader.js';
 import type { PluginWatch } from './core/plugin-watch.js';
 import { CallEventBus } from './core/call-events.js';
 import { logRequests } from './telemetry/request-log.js';
@@ -109,8 +110,8 @@ export interface ServiceOptions {
   ssh?: Configuration['ssh'];
   /** The addresses of the brokers and how to connect; the configuration by default. */
   broker?: BrokerAccess;
-  /** Where the handlers of repeated calls run; in this process by default. */
-  isolation?: Isolation;
+  /** Makes where the handlers of repeated calls run, with the settings of the actions; in this process by default. */
+  isolation?: (pluginSettings: HandlerPluginSettings) => Isolation;
   /** Where audit lines go when they go to standard error; that of the process by default. */
   stderr?: NodeJS.WritableStream;
   /** Records traces; undefined: there are none. */
@@ -283,15 +284,22 @@ export function componentsOf({
 /** The settings that select the served actions. */
 type ServedSettings = Pick<Configuration, 'plugins' | 'environment'>;
 
+/** How the settings of the actions are read; undefined: they are not, as nothing runs. */
+type SettingsReading = Pick<LoaderOptions, 'settings'>;
+
 /** The actions that these settings serve, for description only: no connection is opened. */
 export async function describeActions({
   plugins,
   environment,
   watchdogSeconds,
-}: ServedSettings & Pick<Configuration, 'watchdogSeconds'>): Promise<Catalogue> {
+  settings,
+}: ServedSettings & Pick<Configuration, 'watchdogSeconds'> & SettingsReading): Promise<Catalogue> {
   const watchdog = startWatchdog({ seconds: watchdogSeconds, format: 'text' });
   try {
-    return await servedActions({ plugins, environment }, { resolve: () => undefined, watch: watchdog });
+    return await servedActions(
+      { plugins, environment },
+      { resolve: () => undefined, watch: watchdog, settings },
+    );
   } finally {
     watchdog.stop();
   }
@@ -311,9 +319,9 @@ export function problemOfServed(
 
 async function servedActions(
   { plugins, environment }: ServedSettings,
-  { resolve, watch }: Pick<LoaderOptions, 'resolve' | 'watch'>,
+  { resolve, watch, settings }: Pick<LoaderOptions, 'resolve' | 'watch' | 'settings'>,
 ): Promise<Catalogue> {
-  return loadPlugins({
+  const loading = loadPlugins({
     directories: [OWN_PLUGINS, ...(plugins.paths ?? [])],
     packages: plugins.packages,
     // A global installation has its packages beside this one.
@@ -324,13 +332,47 @@ async function servedActions(
     checkResults: environment !== 'production',
     resolve,
     watch,
+    settings,
     // The system clock even in tests: an import takes real time.
     clock: systemClock,
   });
+  return loading.catch((error: unknown) => {
+    throw error instanceof PluginSettingsError ? new ConfigurationError(error.problems) : error;
+  });
+}
+
+/** The values of the settings of the served actions that have some, for handler processes. */
+function valuesOfSettings(catalogue: Catalogue): HandlerPluginSettings {
+  const entries = [...catalogue.settings.served.keys()].map(
+    (name) => [name, catalogue.find(name)?.settings ?? {}] as const,
+  );
+  return Object.fromEntries(entries.filter(([, values]) => Object.keys(values).length > 0));
+}
+
+/**
+ * The problems of the settings of plugins, for a configuration with other problems. Those of plugins that cannot be loaded are left
+ * out.
+ */
+export async function problemsOfPluginSettings(
+  configuration: PluginConfiguration,
+): Promise<readonly string[]> {
+  const { plugins, pluginSettings } = configuration;
+  const hasNone =
+    plugins.paths === undefined &&
+    plugins.packages === undefined &&
+    Object.keys(pluginSettings.inFile).length === 0;
+  // The service's own have no settings that must be set, and a start that fails should fail soon.
+  if (hasNone) return [];
+  try {
+    const settings = pluginSettingsFrom(pluginSettings);
+    return settings((await describeActions(configuration)).settings).problems;
+  } catch {
+    return [];
+  }
 }
 
 /** What the actions are opened with, and who is told what runs. */
-type OpenOptions = ServedSettings & PortOptions & Pick<LoaderOptions, 'watch'>;
+type OpenOptions = ServedSettings & PortOptions & Pick<LoaderOptions, 'watch'> & SettingsReading;
 
 /** The served actions, with the ports that they inject. */
 export interface OpenedActions {
@@ -354,6 +396,7 @@ export async function openActions(options: OpenOptions): Promise<OpenedActions> 
   const catalogue = await servedActions(options, {
     resolve: (token) => resolveDependency(container, token),
     watch: options.watch,
+    settings: options.settings,
   });
   return {
     catalogue,
@@ -377,7 +420,7 @@ export async function openActions(options: OpenOptions): Promise<OpenedActions> 
  * @throws PluginError, ConfigurationError, or an Error that names the invalid setting
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
-  const { configuration, log, watch, clock = systemClock, isolation, tracing } = options;
+  const { configuration, log, watch, clock = systemClock, tracing } = options;
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
   const metrics = await metricsOf(configuration.metrics, { queue: rpc.queue, clock });
@@ -394,8 +437,11 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     watch,
     clock,
     watchUpstream,
+    settings: pluginSettingsFrom(configuration.pluginSettings),
   });
   const { catalogue } = actions;
+  for (const { variable, meant } of catalogue.undeclared)
+    log.warn('unknown plugin setting', { variable, did_you_mean: meant });
   const contradiction = problemOfServed(catalogue, plugins);
   if (contradiction !== undefined) throw new ConfigurationError([contradiction]);
   const installation = await installationOf(openaperture, { hostname, clock, log, watchUpstream });
@@ -403,6 +449,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     brokers: installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url }))),
     connect: amqpConnect,
   };
+  const isolation = options.isolation?.(valuesOfSettings(catalogue));
   const logFor = (fields: Record<string, unknown>) => log.with(fields);
   const events = new CallEventBus(log);
   // Before the log, so that its lines have the trace.

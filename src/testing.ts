@@ -17,6 +17,7 @@ import type { Call, Settled } from './core/call.js';
 import { CallEventBus } from './core/call-events.js';
 import { Catalogue } from './core/catalogue.js';
 import { strictSchema } from './core/parameters.js';
+import { checkedSetting, type DeclaredSettings, type SettingValues } from './core/plugin-settings.js';
 import { prepareAction, type PreparedAction } from './core/prepare-action.js';
 import { resultCheck } from './core/result-check.js';
 import { Runner } from './core/runner.js';
@@ -92,13 +93,18 @@ export interface OpenAction {
   readonly stop: () => Promise<void>;
 }
 
+export interface OpenActionOptions extends SandboxOptions {
+  /** The settings of the action, by field, checked as in the service; none by default. */
+  settings?: Readonly<Record<string, unknown>>;
+}
+
 /**
  * Starts a sandbox and prepares an action to run on it, with every port that it injects. The machines have SSH servers
  * when the action injects `RemoteShell`.
- * @throws Error that names the invalid field of the action
+ * @throws Error that names the invalid field of the action, or a setting that is wrong or missing
  */
-export async function openAction(action: Action, options: SandboxOptions = {}): Promise<OpenAction> {
-  const { clock = systemClock } = options;
+export async function openAction(action: Action, options: OpenActionOptions = {}): Promise<OpenAction> {
+  const { clock = systemClock, settings = {} } = options;
   const usesShell = Object.values(action.inject ?? {}).includes(RemoteShell);
   const sandbox = await startSandbox({ ssh: usesShell, ...options });
   const defaults = readConfiguration({ env: {}, directory: '/nonexistent' });
@@ -123,9 +129,10 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
   const logged: LoggedLine[] = [];
   const warnings: string[] = [];
   try {
-    const served = prepareAction(action, (token) => portOf(ports, token), {
+    const prepared = prepareAction(action, (token) => portOf(ports, token), {
       parametersName: FIELD_NAMES.parameters,
     });
+    const served = { ...prepared, settings: settingsOf(prepared.declaredSettings, settings) };
     const problemsOf = resultCheck(strictSchema(action.result));
     const log = logInto(logged);
     const thrown = new Map<string, unknown>();
@@ -244,6 +251,22 @@ function failureOf(settled: Exclude<Settled, { status: 'completed' }>, thrown: u
   if (settled.status === 'released') return new Error('the sandbox was stopped before the action began');
   const { code, errors, details } = settled.body;
   return new ActionError(code, errors.join('; '), { details, cause: thrown ?? settled.cause });
+}
+
+/** @throws Error with every setting that is wrong, missing, or not declared */
+function settingsOf(declared: DeclaredSettings, given: Readonly<Record<string, unknown>>): SettingValues {
+  const fields = declared.all.map(({ field }) => field);
+  const unknown = Object.keys(given).filter((field) => !fields.includes(field));
+  const problems = unknown.map((field) => `the action declares no setting '${field}'`);
+  const values = new Map<string, unknown>();
+  for (const setting of declared.all) {
+    const checked = checkedSetting(setting, given[setting.field]);
+    if ('problems' in checked) problems.push(...checked.problems);
+    else if (checked.value !== undefined) values.set(setting.field, checked.value);
+  }
+  const made = problems.length > 0 ? { problems } : declared.valuesOf(values);
+  if ('problems' in made) throw new Error(`the settings are wrong: ${made.problems.join('; ')}`);
+  return made.values;
 }
 
 function portOf(ports: ReadonlyMap<symbol, () => unknown>, token: symbol): unknown {

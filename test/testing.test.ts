@@ -195,3 +195,26 @@ test('the warnings of a run can be read', async (t) => {
   await run();
   t.deepEqual(warnings, ['one machine is silent']);
 });
+
+test('settings are checked as in the service, and the action gets them with defaults', async (t) => {
+  const configured = defineAction({
+    name: 'count_units',
+    summary: 'Shows its settings.',
+    target: 'none',
+    effect: 'read',
+    parameters: object({}),
+    result: string(),
+    settings: object({
+      url: string().required().meta(anything),
+      limit: number().default(3).meta(anything),
+    }),
+    handle: async ({ settings: { url, limit } }) => url.repeat(limit),
+  });
+  const { run, stop } = await openAction(configured, { settings: { url: 'a' } });
+  t.teardown(stop);
+  t.is(await run(), 'aaa');
+  await t.throwsAsync(openAction(configured, { settings: { limit: 'x', uri: 'a' } }), {
+    message:
+      /^the settings are wrong: the action declares no setting 'uri'; PLUGIN_COUNT_UNITS_URL is not set, .*; PLUGIN_COUNT_UNITS_LIMIT must be a `number` type$/,
+  });
+});

@@ -90,7 +90,7 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     .command('config')
     .description('show the effective settings, with secrets masked, and their problems')
     .option('--json', 'as JSON')
-    .action(async (options) => done((await import('./config.js')).config(options, source)));
+    .action(async (options) => done(await (await import('./config.js')).config(options, source)));
   command
     .command('history')
     .description(

@@ -8,8 +8,7 @@ import type { Installation } from '../openaperture/installation.js';
 import { ConfigurationError } from '../settings/configuration-error.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
-import { readConfiguration } from '../settings/read-configuration.js';
-import type { Configuration } from '../settings/settings.js';
+import type { Configuration, PluginConfiguration } from '../settings/settings.js';
 import { Log } from '../telemetry/log.js';
 import { checkAudit } from './check-audit.js';
 import { type BrokerCheckOptions, type BrokerToCheck, checkBrokers } from './check-brokers.js';
@@ -28,6 +27,7 @@ import { checkDisk, checkEnvironment } from './check-surroundings.js';
 import { failed, type Finding, formatFinding, ok, runCheck, shortened, skipped } from './finding.js';
 import { firstRead } from './first-read.js';
 import { print as printOut } from './output.js';
+import { readServedConfiguration } from './read-served-configuration.js';
 import { UsageError } from './usage-error.js';
 import { withoutNewHosts } from './without-new-hosts.js';
 
@@ -79,7 +79,7 @@ export async function doctor(options: DoctorOptions, source: ConfigurationSource
 async function* checkAll(source: ConfigurationSource, options: CheckOptions): AsyncGenerator<NamedFinding> {
   let configuration: Configuration;
   try {
-    configuration = readConfiguration(source, { serving: true });
+    configuration = await readServedConfiguration(source);
   } catch (error) {
     if (!(error instanceof ConfigurationError)) throw error;
     yield ['configuration', { result: 'FAILED', lines: error.problems }];
@@ -103,16 +103,11 @@ async function* checkAll(source: ConfigurationSource, options: CheckOptions): As
 }
 
 async function* checkSandbox(
-  {
-    plugins,
-    environment,
-    watchdogSeconds,
-    policyFile,
-  }: Pick<Configuration, 'plugins' | 'environment' | 'watchdogSeconds' | 'policyFile'>,
+  { policyFile, ...plugins }: PluginConfiguration & Pick<Configuration, 'policyFile'>,
   { cluster, roundTrip }: Pick<CheckOptions, 'cluster' | 'roundTrip'>,
 ): AsyncGenerator<NamedFinding> {
   yield ['configuration', ok('no broker is configured, so the service runs as a sandbox')];
-  const { finding, catalogue } = await checkPlugins({ plugins, environment, watchdogSeconds });
+  const { finding, catalogue } = await checkPlugins(plugins);
   yield ['plugins', finding];
   if (policyFile !== undefined)
     yield ['policy', await checkPolicy(policyFile, { catalogue, clusterNames: undefined })];
@@ -128,7 +123,7 @@ async function* checkService(
   components: Components,
   options: CheckOptions,
 ): AsyncGenerator<NamedFinding> {
-  const { environment, plugins, watchdogSeconds, openaperture, amqp, amqpManagementUrl } = configuration;
+  const { openaperture, amqp, amqpManagementUrl } = configuration;
   const { rpc, clusters, claims, http, audit } = configuration;
   const { queue } = rpc;
   const problems: string[] = [];
@@ -146,7 +141,7 @@ async function* checkService(
   const mode =
     openaperture === undefined ? 'on RabbitMQ alone' : 'as a module of an OpenAperture installation';
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
-  const { finding, catalogue } = await checkPlugins({ plugins, environment, watchdogSeconds });
+  const { finding, catalogue } = await checkPlugins(configuration);
   yield ['plugins', finding];
   const clustersFile = resolver && clustersFileOf(clusters);
   const clusterNames = clustersFile && [...clustersFile.names.values()];

@@ -17,11 +17,12 @@ export interface NewActionOptions {
   dir: string;
 }
 
-/** The name of the action in the templates, as callers, files and code write it. */
+/** The name of the action in the templates, as callers, settings, files and code write it. */
 const TEMPLATE = namesOf('count_units');
 
 interface Names {
   snake: string;
+  upper: string;
   kebab: string;
   camel: string;
 }
@@ -76,12 +77,13 @@ async function requireName(name: string): Promise<void> {
 
 function namesOf(snake: string): Names {
   const camel = snake.replaceAll(/_(.)/g, (_all, letter: string) => letter.toUpperCase());
-  return { snake, kebab: snake.replaceAll('_', '-'), camel };
+  return { snake, upper: snake.toUpperCase(), kebab: snake.replaceAll('_', '-'), camel };
 }
 
-function renamed(text: string, { snake, kebab, camel }: Names): string {
+function renamed(text: string, { snake, upper, kebab, camel }: Names): string {
   return text
     .replaceAll(TEMPLATE.snake, snake)
+    .replaceAll(TEMPLATE.upper, upper)
     .replaceAll(TEMPLATE.kebab, kebab)
     .replaceAll(TEMPLATE.camel, camel);
 }

@@ -1,7 +1,7 @@
 import { extname } from 'node:path';
 import { type ConfigurationSource, configurationFile } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
-import { readConfiguration } from '../settings/read-configuration.js';
+import type { HandlerPluginSettings } from '../settings/settings.js';
 import { type Service, type ServiceOptions, startService } from '../composition.js';
 import { Log } from '../telemetry/log.js';
 import { ProcessOutput } from '../telemetry/process-output.js';
@@ -14,6 +14,7 @@ import type { Supervision } from '../systemd/supervision.js';
 import { startTracing } from '../tracing/start-tracing.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
+import { readServedConfiguration } from './read-served-configuration.js';
 
 /** The program of a process that runs handlers. It has the extension of this file: that of the sources, or of the build. */
 const ISOLATED_HANDLERS = new URL(`../isolated-handlers${extname(import.meta.url)}`, import.meta.url);
@@ -27,7 +28,7 @@ export async function serve(
   source: ConfigurationSource,
   warnings: NodeWarnings | undefined,
 ): Promise<number> {
-  const configuration = readConfiguration(source, { serving: true });
+  const configuration = await readServedConfiguration(source);
   const output = new ProcessOutput();
   const log = Log.create({ ...configuration.log, stream: output.logOutput });
   output.logOutput.reportDropped((lines) => log.error('log lines dropped', { lines }));
@@ -110,23 +111,25 @@ interface Running {
 async function start(started: Started, output: ProcessOutput): Promise<Running> {
   const { configuration, log, watchdog, tracing } = started;
   const { environment, plugins, clusters, ssh, rpc, watchdogSeconds, hostname } = configuration;
-  const isolation = new ForkedIsolation({
-    module: ISOLATED_HANDLERS,
-    settings: {
-      environment,
-      plugins,
-      clusters,
-      ssh,
-      log: configuration.log,
-      maxReplyBytes: rpc.maxReplyBytes,
-      watchdogSeconds,
-      hostname,
-    },
-    clock: systemClock,
-    log,
-    onLine: (line) => output.logOutput.write(`${line}\n`),
-    activeTrace: tracing?.activeTrace,
-  });
+  const isolation = (pluginSettings: HandlerPluginSettings) =>
+    new ForkedIsolation({
+      module: ISOLATED_HANDLERS,
+      settings: {
+        environment,
+        plugins,
+        pluginSettings,
+        clusters,
+        ssh,
+        log: configuration.log,
+        maxReplyBytes: rpc.maxReplyBytes,
+        watchdogSeconds,
+        hostname,
+      },
+      clock: systemClock,
+      log,
+      onLine: (line) => output.logOutput.write(`${line}\n`),
+      activeTrace: tracing?.activeTrace,
+    });
   const service = await startService({
     configuration,
     log,

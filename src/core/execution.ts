@@ -348,6 +348,7 @@ export class Execution {
         action: name,
         parameters,
         cluster,
+        settings: action.settings,
         caller,
         traceId,
         repeated,

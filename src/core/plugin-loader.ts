@@ -10,6 +10,7 @@ import { importPlugin } from './import-plugin.js';
 import { Catalogue } from './catalogue.js';
 import { errorLocation } from './error-location.js';
 import { findPackage, type PluginPackage } from './plugin-package.js';
+import type { LoadedSettings, ReadPluginSettings } from './plugin-settings.js';
 import { resolveForPlugins } from './plugin-resolution.js';
 import { prepareAction, type PrepareOptions, type PreparedAction } from './prepare-action.js';
 
@@ -24,6 +25,17 @@ export class PluginError extends Error {
 
   constructor(problems: readonly string[], cause?: unknown) {
     super(problems.join('\n'), { cause });
+    this.problems = problems;
+  }
+}
+
+/** Settings of served actions that are wrong or missing. */
+export class PluginSettingsError extends Error {
+  override readonly name = 'PluginSettingsError';
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(problems.join('\n'));
     this.problems = problems;
   }
 }
@@ -47,6 +59,8 @@ export interface LoaderOptions extends PrepareOptions {
   readOnly?: boolean;
   /** The names of the actions to serve; by default all. */
   only?: readonly string[];
+  /** Reads the settings of the served actions; undefined: they are not needed, as nothing runs. */
+  settings?: ReadPluginSettings | undefined;
   /** How long the import of one plugin may take, in milliseconds. */
   importTimeoutMs?: number;
 }
@@ -58,6 +72,7 @@ const RUNS_AS_SOURCE = import.meta.url.endsWith('.ts');
  * Loads every plugin folder and every plugin package.
  * @throws PluginError with all plugins that cannot be served, in alphabetical order
  * @throws UnknownActionError when `only` names an action that no plugin declares
+ * @throws PluginSettingsError with all settings that are wrong or missing
  */
 export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
   const failures: PluginError[] = [];
@@ -95,7 +110,13 @@ export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
       );
     }
   }
-  if (failures.length > 0) throw combined(failures);
+  failures.push(...sharedSettings([...byName.values()]));
+  const isServed = ({ action }: LoadedPlugin) =>
+    (!options.readOnly || action.effect === 'read') && (options.only?.includes(action.name) ?? true);
+  const settings = loadedSettings([...byName.values()], { isServed, isComplete: failures.length === 0 });
+  const read = options.settings?.(settings);
+  const problems = read?.problems ?? [];
+  if (failures.length > 0) throw combined([...failures, ...problems.map((each) => new PluginError([each]))]);
   for (const name of options.only ?? []) {
     if (!byName.has(name)) {
       throw new UnknownActionError(
@@ -103,13 +124,49 @@ export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
       );
     }
   }
-  const served = [...byName.values()].filter(
-    ({ action }) =>
-      (!options.readOnly || action.effect === 'read') && (options.only?.includes(action.name) ?? true),
-  );
-  return new Catalogue(
-    served.map((each) => each.served),
-    packages.map(({ name, version }) => (version === undefined ? name : `${name}@${version}`)),
+  if (problems.length > 0) throw new PluginSettingsError(problems);
+  const served = [...byName.values()].filter(isServed).map((each) => {
+    const values = read?.values.get(each.action.name);
+    return values === undefined ? each.served : { ...each.served, settings: values };
+  });
+  return new Catalogue(served, {
+    packages: packages.map(({ name, version }) => (version === undefined ? name : `${name}@${version}`)),
+    settings,
+    undeclared: read?.undeclared,
+  });
+}
+
+function loadedSettings(
+  loaded: readonly LoadedPlugin[],
+  { isServed, isComplete }: { isServed: (plugin: LoadedPlugin) => boolean; isComplete: boolean },
+): LoadedSettings {
+  const of = (plugins: readonly LoadedPlugin[]) =>
+    new Map(plugins.map(({ action: { name }, served }) => [name, served.declaredSettings]));
+  return {
+    served: of(loaded.filter(isServed)),
+    others: of(loaded.filter((each) => !isServed(each))),
+    isComplete,
+  };
+}
+
+/** A failure for each setting that has the name of another one, or of the file of a secret. */
+function sharedSettings(loaded: readonly LoadedPlugin[]): PluginError[] {
+  const owners = new Map<string, LoadedPlugin>();
+  return loaded.flatMap((each) =>
+    each.served.declaredSettings.all.flatMap(({ name, field, secret }) => {
+      const names = secret ? [name, `${name}_FILE`] : [name];
+      const shared = names.find((one) => owners.has(one));
+      const owner = shared === undefined ? undefined : owners.get(shared);
+      for (const one of names) owners.set(one, owners.get(one) ?? each);
+      if (owner === undefined) return [];
+      const other = owner === each ? 'another of its settings' : `a setting of ${owner.action.name}`;
+      return [
+        failure(
+          each.plugin,
+          `the setting '${field}' of ${each.action.name} is ${shared}, and so is ${other}: rename one of them`,
+        ),
+      ];
+    }),
   );
 }
 

@@ -5,6 +5,7 @@ import type { ActionDescription } from './action-description.js';
 import { MAX_TIMEOUT_MS } from './caller-timeout.js';
 import { jsonSchemaOf } from './json-schema.js';
 import { parameterCheck, strictSchema } from './parameters.js';
+import { type DeclaredSettings, declaredSettings, NO_VALUES, type SettingValues } from './plugin-settings.js';
 import type { PluginWatch } from './plugin-watch.js';
 import { resultCheck } from './result-check.js';
 import { type UnitMarks, unitMarks, unitParameters } from './unit-parameters.js';
@@ -27,6 +28,10 @@ export interface PreparedAction {
   readonly unitsIn: (parameters: unknown) => readonly string[];
   /** Whether its parameters can name units. */
   readonly unitMarks: UnitMarks;
+  /** The settings that it declares. */
+  readonly declaredSettings: DeclaredSettings;
+  /** Their values, once they are read. */
+  readonly settings: SettingValues;
   readonly dispose: () => void | Promise<void>;
 }
 
@@ -86,6 +91,8 @@ export function prepareAction(
     probe: action.probe && check(async (request) => action.probe?.(request, injected), true),
     unitsIn: unitParameters(parameters),
     unitMarks: unitMarks(parameters),
+    declaredSettings: inField('settings', () => declaredSettings(action)),
+    settings: NO_VALUES,
     dispose: () => action.dispose?.(),
   };
   return watch === undefined ? prepared : watchedAction(prepared, watch.action(action.name));
@@ -115,6 +122,7 @@ const FIELDS = Object.keys({
   coalesce: true,
   parameters: true,
   result: true,
+  settings: true,
   timeoutMs: true,
   inject: true,
   contract: true,
@@ -173,6 +181,11 @@ function checkFields(action: Action): void {
     'a yup object schema',
   );
   requireField(isSchema(action.result), 'result', 'a yup schema');
+  requireField(
+    action.settings === undefined || (isSchema(action.settings) && action.settings.type === 'object'),
+    'settings',
+    'a yup object schema',
+  );
   requireField(
     inject === undefined || (typeof inject === 'object' && inject !== null),
     'inject',

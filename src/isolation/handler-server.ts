@@ -128,6 +128,7 @@ class HandlerServer {
         parameters,
         cluster:
           token === undefined ? undefined : new Cluster(token, () => send({ type: 'responded', call })),
+        settings: action.settings,
         caller,
         traceId,
         repeated,

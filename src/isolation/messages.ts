@@ -2,7 +2,7 @@ import type { Caller } from '../api/caller.js';
 import type { ErrorBody } from '../core/call.js';
 import type { IsolatedCall } from '../core/isolation.js';
 import type { TraceHeaders } from '../lib/trace-context.js';
-import type { Configuration } from '../settings/settings.js';
+import type { Configuration, HandlerPluginSettings } from '../settings/settings.js';
 
 // The messages between the service and a handler process, as `child_process.fork` sends them with `serialization: 'advanced'`.
 
@@ -13,6 +13,7 @@ export type HandlerSettings = Pick<
 > & {
   /** The largest reply that is sent, in bytes. */
   maxReplyBytes: number;
+  pluginSettings: HandlerPluginSettings;
 };
 
 /** A call to run. */

@@ -20,6 +20,7 @@ import {
   token,
   workerName,
 } from './forms.js';
+import type { PluginSettingsSource } from './given-settings.js';
 import {
   type Described,
   fileSetting,
@@ -354,7 +355,19 @@ export const SETTINGS = {
 } satisfies Section;
 
 /** The configuration of the service: the table with each setting replaced by its value. */
-export type Configuration = Described<typeof SETTINGS>;
+export type Configuration = Described<typeof SETTINGS> & {
+  /** Where the settings of plugins are: which there are is known when the plugins are loaded. */
+  pluginSettings: PluginSettingsSource;
+};
+
+/** What selects the actions, and gives them their settings. */
+export type PluginConfiguration = Pick<
+  Configuration,
+  'plugins' | 'environment' | 'watchdogSeconds' | 'pluginSettings'
+>;
+
+/** The values of the settings of actions, by the names of the actions, as a handler process gets them: they contain secrets. */
+export type HandlerPluginSettings = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 
 /** The name of a setting in the environment and in the configuration file. */
 export type SettingName = NamesIn<typeof SETTINGS>;

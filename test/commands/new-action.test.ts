@@ -49,6 +49,7 @@ for (const { options, template } of KINDS)
 function withName(text: string): string {
   return text
     .replaceAll('count_units', 'drain_machine')
+    .replaceAll('COUNT_UNITS', 'DRAIN_MACHINE')
     .replaceAll('count-units', 'drain-machine')
     .replaceAll('countUnits', 'drainMachine');
 }

@@ -7,6 +7,7 @@ import { folder, INSTALLATION, problemsOf, serving } from '../support/settings.j
 test('with nothing set the service is a sandbox with these settings', (t) => {
   t.deepEqual(serving({}), {
     environment: 'development',
+    pluginSettings: { env: {}, inFile: {}, file: undefined },
     amqp: undefined,
     amqpManagementUrl: undefined,
     openaperture: undefined,
@@ -113,6 +114,7 @@ test('every setting is read', async (t) => {
   });
   t.deepEqual(configuration, {
     environment: 'production',
+    pluginSettings: { env: {}, inFile: {}, file: undefined },
     amqp: {
       urls: ['amqps://user:password@one.example:5671/vhost', 'amqps://two.example'],
       tls: { ca: Buffer.from('CA'), cert: Buffer.from('CERT'), key: Buffer.from('KEY') },

@@ -10,6 +10,14 @@ test('counts the units that match', async (t) => {
   assert.deepEqual(await run({ name: 'load-*' }), { units: 261 });
 });
 
+test('does not count the units that its setting ignores', async (t) => {
+  const { run, sandbox, stop } = await openAction(action, { settings: { ignored: 'load-*' } });
+  t.after(stop);
+  const before = await run();
+  sandbox.cluster.addUnits(3);
+  assert.deepEqual(await run(), before);
+});
+
 test('says when there is no such unit, or when the cluster fails', async (t) => {
   const { run, sandbox, stop } = await openAction(action);
   t.after(stop);
