@@ -194,11 +194,11 @@ function policyFor(units: readonly string[]): AccessPolicy {
 function noting(thrown: Map<string, unknown>, action: PreparedAction): PreparedAction {
   return {
     ...action,
-    run: async (request) => {
+    run: async (...given) => {
       try {
-        return await action.run(request);
+        return await action.run(...given);
       } catch (error) {
-        thrown.set(request.id, error);
+        thrown.set(given[0].id, error);
         throw error;
       }
     },
