@@ -1,7 +1,7 @@
 // Generated from what the plugins declare, by `npm run generate`. Do not edit.
 
 /** The parameters and results of the actions that come with the service. */
-export interface KnownActions {
+export interface ServiceActions {
   /** Checks a cluster and lists what is wrong; a healthy cluster has no findings. */
   check_cluster: {
     parameters: Record<string, never>;
@@ -19,7 +19,6 @@ export interface KnownActions {
       advice: string;
     }[];
   };
-
   /** Lists the machines of a cluster. */
   list_machines: {
     parameters: {
@@ -35,7 +34,6 @@ export interface KnownActions {
       metadata: Record<string, string>;
     }[];
   };
-
   /** Lists the systemd states of the units on each machine of a cluster. */
   list_unit_states: {
     parameters: {
@@ -59,7 +57,6 @@ export interface KnownActions {
       systemdSubState: string | null;
     }[];
   };
-
   /** Lists the units of a cluster with their options and states. */
   list_units: {
     parameters: {
@@ -92,7 +89,6 @@ export interface KnownActions {
       machineID: string | null;
     }[];
   };
-
   /** Shows the operating system, Docker version, disk use, load and memory of nodes. */
   node_info: {
     parameters: {
@@ -152,7 +148,6 @@ export interface KnownActions {
       }
     >;
   };
-
   /** Restarts a unit, and checks that it really stopped and is up again. */
   restart_unit: {
     parameters: {
@@ -164,7 +159,6 @@ export interface KnownActions {
     /** A string for people: the states before and after, and how long each step took. */
     result: string;
   };
-
   /** Returns the last lines that a unit wrote to the journal, from every machine it runs on. */
   unit_logs: {
     parameters: {
@@ -185,7 +179,7 @@ export interface KnownActions {
 }
 
 /** The names of the actions that do not change the cluster. */
-export const KNOWN_READS: ReadonlySet<string> = new Set<keyof KnownActions>([
+export const KNOWN_READS: ReadonlySet<string> = new Set<keyof ServiceActions>([
   'check_cluster',
   'list_machines',
   'list_unit_states',

@@ -8,17 +8,17 @@ import { isIdempotencyKey, KEY_FORM } from '../core/idempotency-key.js';
 import { activeTrace } from './active-trace.js';
 import { AmqpRoute } from './amqp-route.js';
 import { errorBodyOf } from './error-body.js';
-import type { KnownActions } from './action-types.js';
+import type { ServiceActions } from './action-types.js';
 import { ManagerRoute, type ManagerRouteOptions } from './manager-route.js';
 import { type AnswerEnvelope, type CallOptions, FleetManagerError, type BrokerRoute } from './route.js';
 
-export {
-  type AnswerEnvelope,
-  type CallOptions,
-  FleetManagerError,
-  type KnownActions,
-  type ManagerRouteOptions,
-};
+export { type AnswerEnvelope, type CallOptions, FleetManagerError, type ManagerRouteOptions };
+
+/**
+ * The parameters and results of actions, by name. `fleet-manager actions --types` writes a file that adds those of other plugins, by
+ * declaration merging; so it is declared here, and not only exported.
+ */
+export interface KnownActions extends ServiceActions {}
 
 /** Give one of `urls`, `brokers` and `manager`. */
 export interface ClientOptions {

@@ -2,6 +2,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { isIdempotencyKey, KEY_FORM } from '../core/idempotency-key.js';
 import { packageVersion } from '../lib/package-version.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
+import { addActions } from './author-command-line.js';
 import { clusterOption, withCluster } from './cluster-option.js';
 import { addErrors } from './errors-command-line.js';
 import type { NodeWarnings } from './node-warnings.js';
@@ -100,21 +101,7 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     .action(async (action: string, options, own: Command) =>
       done(await (await import('./call.js')).call(action, withCluster(options, own), source)),
     );
-  command
-    .command('actions [name]')
-    .description('list the actions that are installed here, or describe one with an example call')
-    .option('--json', 'the same as --output json: with JSON Schemas')
-    .addOption(outputOption(['table', 'json', 'ndjson', 'yaml']))
-    .addOption(columnsOption())
-    .addOption(headersOption())
-    .addHelpText(
-      'after',
-      '\nNo service is called: the list comes from the plugins on this machine and PLUGIN_PATHS, PLUGINS, READ_ONLY and ACTIONS.\n' +
-        'The gateway of a running service lists the actions of that service: GET /v1/actions.',
-    )
-    .action(async (name: string | undefined, options) =>
-      done(await (await import('./actions.js')).actions(name, options, source)),
-    );
+  addActions(command, { done, source });
   command
     .command('health')
     .description('ask the service on this machine whether it responds, for the health check of a container')

@@ -36,6 +36,12 @@ export interface PreparedAction {
 }
 
 const NAME = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
+const MAX_NAME = 64;
+
+/** Whether an action may have this name. */
+export function isActionName(name: unknown): boolean {
+  return typeof name === 'string' && name.length <= MAX_NAME && NAME.test(name);
+}
 
 export interface PrepareOptions {
   /** The name that callers use for the parameters, for error messages; `parameters` by default. */
@@ -149,11 +155,7 @@ function checkFields(action: Action): void {
     );
   }
   const { name, summary, target, effect, redelivery, coalesce, timeoutMs, inject } = action;
-  requireField(
-    typeof name === 'string' && name.length <= 64 && NAME.test(name),
-    'name',
-    'snake_case, at most 64 characters',
-  );
+  requireField(isActionName(name), 'name', `snake_case, at most ${MAX_NAME} characters`);
   requireField(typeof summary === 'string' && summary.trim() !== '', 'summary', 'one sentence');
   requireField(['cluster', 'optional', 'none'].includes(target), 'target', "'cluster', 'optional' or 'none'");
   requireField(['read', 'change'].includes(effect), 'effect', "'read' or 'change'");
