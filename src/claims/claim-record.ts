@@ -31,6 +31,8 @@ export interface RecordedName {
   askedFor: string;
   /** A hash of its message; undefined: nothing identifies that. */
   message?: string;
+  /** The id of the request for which a lost worker began it; undefined: of this one. */
+  begunFor?: string;
 }
 
 /** A reply that is too large is not kept, only what kind of reply it was. */
@@ -111,8 +113,13 @@ export function decodeRecord(value: string): ClaimRecord | undefined {
 }
 
 function recordedName(value: unknown): RecordedName {
-  const { id, askedFor, message } = fieldsOf(value);
-  return { id: textOf(id), askedFor: textOf(askedFor), ...(isText(message) && { message }) };
+  const { id, askedFor, message, begunFor } = fieldsOf(value);
+  return {
+    id: textOf(id),
+    askedFor: textOf(askedFor),
+    ...(isText(message) && { message }),
+    ...(isText(begunFor) && { begunFor }),
+  };
 }
 
 function textOf(value: unknown): string {

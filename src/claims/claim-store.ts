@@ -64,6 +64,14 @@ function isIdentified({ key, named }: ChangeToClaim): boolean {
   return key !== undefined || named !== undefined;
 }
 
+/** The record of a change that a lost worker has begun. */
+function begunBefore(record: ClaimRecord, { begunAt = '', named: earlier }: ClaimRecord): ClaimRecord {
+  const begun: ClaimRecord = { ...record, state: 'begun', begunAt };
+  const { named } = record;
+  if (named === undefined || earlier === undefined) return begun;
+  return { ...begun, named: { ...named, begunFor: earlier.begunFor ?? earlier.id } };
+}
+
 /** One attempt to claim a change, until it is claimed or given up. */
 interface Attempt {
   change: ChangeToClaim;
@@ -213,7 +221,7 @@ export class ClaimStore implements ChangeClaims {
     const { wasBegun } = decision;
     const taken: WrittenClaim = {
       key,
-      record: wasBegun ? { ...record, state: 'begun', begunAt: other.begunAt ?? '' } : record,
+      record: wasBegun ? begunBefore(record, other) : record,
       revision: undefined,
       before: other.state === 'claimed' ? undefined : other,
     };

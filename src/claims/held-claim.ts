@@ -61,6 +61,7 @@ class ClaimLost extends Error {
 
 export class HeldClaim implements Claim {
   readonly wasBegun: boolean;
+  readonly begunFor: string | undefined;
   readonly #parts: HeldClaimParts;
   readonly #run: string;
   readonly #action: string;
@@ -82,6 +83,7 @@ export class HeldClaim implements Claim {
     this.#isKept = run.isKept;
     this.#values.add(encodeRecord(run.written.record));
     this.wasBegun = run.written.record.state === 'begun';
+    this.begunFor = run.written.record.named?.begunFor;
   }
 
   async lockUnit(cluster: Cluster | undefined, unit: string, signal: AbortSignal): Promise<void> {

@@ -39,6 +39,8 @@ export type Claimed =
 export interface Claim {
   /** Whether an earlier worker has begun the same change, and has ended without an outcome. */
   readonly wasBegun: boolean;
+  /** The id of the request for which that one began it; undefined: of this one. */
+  readonly begunFor?: string | undefined;
   /**
    * Waits until no other worker changes this unit; none does until the claim ends.
    * @throws ActionError `service_unavailable`, or the signal's reason

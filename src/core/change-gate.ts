@@ -29,6 +29,8 @@ export interface Performance {
   work: 'run' | 'probe';
   /** Whether an earlier run may have begun. */
   repeated: boolean;
+  /** The id of the request that began the earlier run, by which it may be found; undefined: that of this one. */
+  begunFor?: string | undefined;
 }
 
 /** A change that waits until it may begin. */
@@ -264,6 +266,7 @@ function keyInUse(): ActionError {
   return new ActionError(
     'idempotency_key_in_use',
     'An earlier request with this idempotency key still runs: send the request again, with the same key, to get its reply',
+    { details: { retry_after_ms: IN_USE_MS } },
   );
 }
 
@@ -271,6 +274,9 @@ function keyInUse(): ActionError {
 function endOfWait({ cause, isOther }: MadeElsewhere): unknown {
   return isOther && cause instanceof ActionError && cause.code === 'timeout' ? keyInUse() : cause;
 }
+
+/** When to ask again for a change that is made for another message, in milliseconds. */
+const IN_USE_MS = 1_000;
 
 /** Whether a change could not be claimed because of another message with its key. */
 function isOtherMessages(error: unknown): boolean {
@@ -296,10 +302,13 @@ function isRefusal(reply: Ended): boolean {
 }
 
 /** @throws ActionError when nothing can be done after an earlier run */
-function performanceOf({ call, admitted: { action } }: GatedChange, { wasBegun }: Claim): Performance {
+function performanceOf(
+  { call, admitted: { action } }: GatedChange,
+  { wasBegun, begunFor }: Claim,
+): Performance {
   if (!wasBegun) return { work: 'run', repeated: !isIdentified(call) && call.delivery === 'repeated' };
-  if (action.probe !== undefined) return { work: 'probe', repeated: true };
-  if (action.description.redelivery === 'run-again') return { work: 'run', repeated: true };
+  if (action.probe !== undefined) return { work: 'probe', repeated: true, begunFor };
+  if (action.description.redelivery === 'run-again') return { work: 'run', repeated: true, begunFor };
   throw outcomeNotReported(action.description.name);
 }
 

@@ -331,9 +331,9 @@ export class Execution {
   }
 
   /** The result of the handler, from wherever it runs. */
-  #result({ work, repeated }: Performance): Promise<unknown> | undefined {
+  #result({ work, repeated, begunFor }: Performance): Promise<unknown> | undefined {
     const { action, parameters, cluster, unitNames, units } = this.#admitted;
-    const { id } = this.#call;
+    const id = begunFor ?? this.#call.id;
     const traceId = traceIdOf(this.#call);
     const caller = action.coalesces === true ? ANONYMOUS : this.#call.caller;
     const { logFor } = this.#options;

@@ -971,6 +971,15 @@ test('a request with the key of a change that a lost worker has begun gets what 
   t.deepEqual(seen, []);
 });
 
+test('a probe and a further run get the id of the request that a lost worker has begun', async (t) => {
+  const idOf = async ({ id }: { id: string }) => ({ id });
+  const probing = doing(async () => ({}), { ...CHANGE, probe: idOf });
+  const running = doing(idOf, { ...CHANGE, name: 'again', redelivery: 'run-again' });
+  const { claims } = fakeClaims({ claimed: 'begun', begunFor: 'r0' });
+  const { ask } = openRunner([probing, running], { claims });
+  for (const action of ['act', 'again']) t.like(await ask({ ...NAMED, action }), { body: { id: 'r0' } });
+});
+
 test('a request that ends before the probe of an earlier one begins leaves that to others, and says that the outcome is unknown', async (t) => {
   const { action, seen } = counted({ ...UNITS, probe: async () => ({ found: true }) });
   const store = { claimed: 'begun', fails: { lockUnit: AWAY } } as const;

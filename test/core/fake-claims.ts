@@ -9,6 +9,8 @@ interface Fake {
   claimed?: 'new' | 'begun' | Reply;
   /** The request whose reply that is, when it is another one with the same idempotency key. */
   replyOf?: string;
+  /** The request for which a lost worker has begun it. */
+  begunFor?: string;
   /** Whether another worker has taken the change when its outcome is noted. */
   isLost?: boolean;
   /** Each of these throws this when it is called. */
@@ -25,6 +27,7 @@ interface Fake {
 export function fakeClaims({
   claimed = 'new',
   replyOf,
+  begunFor,
   isLost = false,
   fails = {},
   waits = {},
@@ -47,6 +50,7 @@ export function fakeClaims({
   };
   const claim: Claim = {
     wasBegun: claimed === 'begun',
+    begunFor,
     lockUnit: async (cluster: Cluster | undefined, unit, signal) =>
       step(
         `lock ${cluster?.hash ?? 'none'} ${unit}`,
