@@ -1,10 +1,11 @@
 /**
- * Writes the types of the actions for users of `fleet-manager/client`, from what the plugins declare.
+ * Writes the types of the actions for users of `fleet-manager/client`, from what the plugins declare, and the AsyncAPI document of
+ * the queue.
  *
  * Usage: npm run generate [-- OPTION...]
  *   --check              writes nothing; fails when the file is out of date
  *   --plugins DIRECTORY  adds the actions of this directory of plugins, as PLUGIN_PATHS does; may be repeated
- *   --output FILE        the file; src/client/action-types.ts by default
+ *   --output FILE        the file of the types, and nothing else; src/client/action-types.ts by default
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -13,9 +14,11 @@ import { parseArgs } from 'node:util';
 import { describeActions } from '../src/composition.js';
 import type { ActionDescription } from '../src/core/action-description.js';
 import { readConfiguration } from '../src/settings/read-configuration.js';
+import { asyncApiDocument } from '../src/rpc/asyncapi/document.js';
 import { docComment, typeOfSchema } from './schema-type.js';
 
 const COMMITTED = fileURLToPath(new URL('../src/client/action-types.ts', import.meta.url));
+const ASYNC_API = fileURLToPath(new URL('../schemas/asyncapi.json', import.meta.url));
 const BIOME = fileURLToPath(new URL('../node_modules/.bin/biome', import.meta.url));
 
 function sourceOf(actions: readonly ActionDescription[]): string {
@@ -50,9 +53,13 @@ const { values } = parseArgs({
 const env = { PLUGIN_PATHS: values.plugins.join(':') };
 const { plugins, environment, watchdogSeconds } = readConfiguration({ env, directory: '/nonexistent' });
 const catalogue = await describeActions({ plugins, environment, watchdogSeconds });
-const source = formatted(sourceOf(catalogue.describe()));
-if (!values.check) writeFileSync(values.output, source);
-else if (readFileSync(values.output, 'utf8') !== source) {
-  process.stderr.write(`${values.output} does not match the plugins: run \`npm run generate\`\n`);
-  process.exitCode = 1;
-}
+const actions = catalogue.describe();
+const files = new Map([[values.output, formatted(sourceOf(actions))]]);
+if (values.output === COMMITTED)
+  files.set(ASYNC_API, `${JSON.stringify(asyncApiDocument({ actions, queue: 'fleet_manager' }), null, 2)}\n`);
+for (const [file, text] of files)
+  if (!values.check) writeFileSync(file, text);
+  else if (readFileSync(file, 'utf8') !== text) {
+    process.stderr.write(`${file} does not match the plugins: run \`npm run generate\`\n`);
+    process.exitCode = 1;
+  }
