@@ -1,6 +1,6 @@
 /**
  * Writes what is made of other sources: from what the plugins declare, the types of the actions for users of `fleet-manager/client`,
- * and the tables and pages of the actions; from the sources of `fleet-manager/plugin`, the tables and the page of what it exports.
+ * the tables and pages of the actions, and the AsyncAPI document of the queue; from the sources of `fleet-manager/plugin`, the tables and the page of what it exports.
  *
  * Usage: npm run generate [-- OPTION...]
  *   --check      writes nothing; fails when a file is out of date
@@ -16,6 +16,7 @@ import { actionMembers } from '../src/commands/client-types.js';
 import { fieldNames } from '../src/commands/schema-text.js';
 import { describeActions, OWN_PLUGINS } from '../src/composition.js';
 import type { ActionDescription } from '../src/core/action-description.js';
+import { asyncApiDocument } from '../src/rpc/asyncapi/document.js';
 import { readConfiguration } from '../src/settings/read-configuration.js';
 import { withBlock } from './generated-block.js';
 import { exportsOf } from './plugin-api.js';
@@ -71,6 +72,10 @@ const files = new Map<string, string>([
     `<!-- Generated from what the plugins declare, by \`npm run generate\`. Do not edit. -->\n\n${actionsPage(actions)}`,
   ],
 ]);
+files.set(
+  'schemas/asyncapi.json',
+  `${JSON.stringify(asyncApiDocument({ actions, queue: settings.rpc.queue }), null, 2)}\n`,
+);
 const folders = await foldersOf(actions);
 const rows = [...folders]
   .toSorted(([, a], [, b]) => (a.name < b.name ? -1 : 1))

@@ -138,6 +138,7 @@ test('the package contains what it needs and nothing else', async (t) => {
       'LICENSE',
       'README.md',
       'package.json',
+      'schemas/asyncapi.json',
       'schemas/policy.schema.json',
       'systemd/fleet-manager.service',
     ],

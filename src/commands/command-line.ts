@@ -112,6 +112,17 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     )
     .action(async (options) => done(await (await import('./health.js')).health(options, source)));
   command
+    .command('openapi')
+    .description(
+      'print the OpenAPI document of the HTTP gateway, for the actions and settings on this machine',
+    )
+    .addHelpText('after', '\nThe gateway of a running service serves its own: GET /openapi.json.')
+    .action(async () => done(await (await import('./openapi.js')).openApi(source)));
+  command
+    .command('asyncapi')
+    .description('print the AsyncAPI document of the queue, for the actions and settings on this machine')
+    .action(async () => done(await (await import('./asyncapi.js')).asyncApi(source)));
+  command
     .command('config')
     .description('show the effective settings, with secrets masked, and their problems')
     .option('--json', 'as JSON')

@@ -4,14 +4,14 @@ import { ERROR_CODES } from '../../../src/api/error-codes.js';
 import { describeActions } from '../../../src/composition.js';
 import type { ActionDescription } from '../../../src/core/action-description.js';
 import { prepareAction } from '../../../src/core/prepare-action.js';
-import { HTTP_STATUSES } from '../../../src/gateway/http-status.js';
+import { HTTP_STATUSES, httpStatusOf } from '../../../src/gateway/http-status.js';
 import { openApiDocument } from '../../../src/gateway/openapi/document.js';
 import { fieldsOf } from '../../../src/lib/fields-of.js';
 import { defineAction } from '../../../src/plugin.js';
 import { readConfiguration } from '../../../src/settings/read-configuration.js';
 import { objectSchemaOf, schemaOf, shape, shapeAndValue } from '../../core/any-schema.js';
 import { DESCRIPTION } from '../../support/action-description.js';
-import { documentProblems } from './document-problems.js';
+import { documentProblems, inDocument, validatorOf } from './document-problems.js';
 
 const NO_TOKENS = { ofCallers: false, ofMetrics: false };
 
@@ -87,6 +87,21 @@ test('each error code is described at its status, in the envelope and as a probl
       t.true(JSON.stringify(schema).includes(`"${code}"`), code);
   }
   t.deepEqual(Object.keys(responses['Error401'].headers), ['x-request-id', 'www-authenticate']);
+});
+
+test("a plugin's own code may come with the status that its name gives it, and with no other", (t) => {
+  const document = documentOf([DESCRIPTION]);
+  const ajv = validatorOf(document);
+  for (const code of ['disk_not_found', 'invalid_mode', 'disk_full'])
+    for (const [name, response] of Object.entries<{ content: Record<string, { schema: unknown }> }>(
+      document.components.responses,
+    )) {
+      const schema = inDocument(response.content['application/json']?.schema);
+      const reply = { status: 'error', response_body: { errors: ['no'], code } };
+      // Any code may come with 500.
+      const expected = name === `Error${httpStatusOf(code)}` || name === 'Error500';
+      t.is(ajv.validate(schema, reply), expected, `${name} ${code}`);
+    }
 });
 
 test('a call has the body that the gateway accepts for its action', (t) => {

@@ -3,7 +3,7 @@ import { symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
-import { startCli } from '../../commands/cli-process.js';
+import { runCli, startCli } from '../../commands/cli-process.js';
 import { HUNG_MS } from '../../support/eventually.js';
 import { inRepository } from '../../support/repository.js';
 import { folder } from '../../support/settings.js';
@@ -74,6 +74,8 @@ test('each reply is as the document describes it, whatever its status and its fo
   const { url, text } = await serveSandbox(t);
   const document = JSON.parse(text);
   t.deepEqual(await documentProblems(document), []);
+  const { stdout } = await runCli(t, ['openapi'], { env: { HTTP_TOKEN: TOKEN } });
+  t.deepEqual(document, JSON.parse(stdout));
   const ajv = validatorOf(document);
   /** Sends a request, and checks its response against what the document has for it. */
   const check = async (
