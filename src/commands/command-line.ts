@@ -1,9 +1,10 @@
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { isIdempotencyKey, KEY_FORM } from '../core/idempotency-key.js';
 import { packageVersion } from '../lib/package-version.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { addActions } from './author-command-line.js';
 import { clusterOption, withCluster } from './cluster-option.js';
+import { type Shell, SHELLS } from './completion/script.js';
 import { addErrors } from './errors-command-line.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { print } from './output.js';
@@ -200,6 +201,22 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
       done(await (await import('./policy-check.js')).policyCheck(withCluster(options, own), source)),
     );
   addErrors(command, { done, source });
+  command
+    .command('completion')
+    .description('print a script that makes a shell complete commands, options, actions and their parameters')
+    .addArgument(new Argument('<shell>', 'the shell').choices(SHELLS))
+    .addHelpText(
+      'after',
+      '\nbash: source <(fleet-manager completion bash)      in ~/.bashrc' +
+        '\nzsh:  source <(fleet-manager completion zsh)       in ~/.zshrc, after compinit' +
+        '\nfish: fleet-manager completion fish > ~/.config/fish/completions/fleet-manager.fish',
+    )
+    .action(async (shell: Shell) => done((await import('./completion/script.js')).completion(shell)));
+  command
+    .command('complete [words...]', { hidden: true })
+    .action(async (words: string[]) =>
+      done(await (await import('./completion/complete.js')).complete(command, words, source)),
+    );
   return command;
 }
 

@@ -164,7 +164,7 @@ async function* checkService(
   const { finding, catalogue } = await checkPlugins(configuration);
   yield ['plugins', finding];
   const clustersFile = resolver && clustersFileOf(clusters);
-  const clusterNames = clustersFile && [...clustersFile.names.values()];
+  const clusterNames = clustersFile?.names;
   yield ['policy', await checkPolicy(configuration.policyFile, { catalogue, clusterNames })];
   const gateway = http !== undefined;
   const brokers = yield* checkManagerAndBrokers(

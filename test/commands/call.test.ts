@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { queuesOf } from '../../src/rpc/queues.js';
 import test, { type ExecutionContext } from 'ava';
+import { parse } from 'yaml';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { rabbitmq } from '../support/brokers.js';
 import { type Ended, runCli, startCli } from './cli-process.js';
@@ -114,6 +115,55 @@ everyWay('the reply is printed as JSON', async (t, caller) => {
   const machines = JSON.parse(stdout);
   t.is(machines.length, 3);
   t.is(stdout, `${JSON.stringify(machines, null, 2)}\n`);
+});
+
+test('the reply is printed in another format, or as a table', async (t) => {
+  const args = ['list_machines', '--cluster', 'sandbox'];
+  const [json, ndjson, yaml, table] = await Promise.all([
+    call(t, ...args, '-o', 'json'),
+    call(t, ...args, '--output', 'ndjson'),
+    call(t, ...args, '-o', 'yaml'),
+    call(t, ...args, '--columns', 'ip,metadata.role', '--no-headers'),
+  ]);
+  const machines = JSON.parse(json.stdout);
+  t.deepEqual(
+    ndjson.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line)),
+    machines,
+  );
+  t.deepEqual(parse(yaml.stdout), machines);
+  t.is(table.stdout, '127.0.0.1  web\n127.0.0.2  worker\n127.0.0.3  data\n');
+});
+
+test('options that contradict each other, and columns that there are not, are refused before anything is sent', async (t) => {
+  for (const [options, reason] of [
+    [['-o', 'json', '--columns', 'ip'], /--columns is for a table: leave it or --output json out/],
+    [['--no-headers', '-o', 'yaml'], /--no-headers is for a table/],
+    [['--raw', '-o', 'json'], /--raw prints a string as it is: leave it or --output out/],
+    [['--columns', 'ip,'], /it must be names, separated by commas/],
+    [['--columns', 'nmae'], /there is no column 'nmae'; there are MACHINE, IP, METADATA/],
+    [['-o', 'xml'], /Allowed choices are table, json, ndjson, yaml/],
+  ] as const) {
+    const { code, stdout, stderr } = await call(t, 'list_machines', ...options);
+    t.is(code, 2);
+    t.regex(stderr, reason);
+    t.is(stdout, '');
+  }
+});
+
+test('an error has its body on standard output in a format for programs only', async (t) => {
+  const failing = ['echo', '--param', 'fail=unit_not_found'];
+  const [yaml, table] = await Promise.all([
+    call(t, ...failing, '-o', 'yaml'),
+    call(t, ...failing, '-o', 'table'),
+  ]);
+  t.is(parse(yaml.stdout).code, 'unit_not_found');
+  t.is(yaml.stderr, 'unit_not_found: It failed as requested.\n');
+  t.is(table.stdout, '');
+  t.is(table.stderr, 'unit_not_found: It failed as requested.\n  UNIT  web.service\n');
+  t.deepEqual([yaml.code, table.code], [2, 2]);
 });
 
 everyWay('parameters are parsed by the types of their fields', async (t, caller) => {

@@ -31,7 +31,8 @@ export function wrapped(text: string, width: number): string[] {
     line = word;
     while (widthOf(line) > width) {
       // A character that is wider than all the space is not cut.
-      const part = beginningOf(line, width) || line;
+      const part = beginningOf(line, width) || firstOf(line);
+      if (part === line) break;
       lines.push(part);
       line = line.slice(part.length);
     }
@@ -49,4 +50,9 @@ function beginningOf(text: string, width: number): string {
     end = index + segment.length;
   }
   return text.slice(0, end);
+}
+
+function firstOf(text: string): string {
+  for (const { segment } of graphemes.segment(text)) return segment;
+  return '';
 }
