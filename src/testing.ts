@@ -15,6 +15,9 @@ import { withoutRowList } from './api/row-list.js';
 import type { Logger } from './lib/logger.js';
 import { ANONYMOUS } from './api/caller.js';
 import type { ActionDescription } from './core/action-description.js';
+import { BoundActions } from './core/bound-actions.js';
+import { Catalogue } from './core/catalogue.js';
+import { LazyAbort } from './lib/lazy-abort.js';
 import { strictSchema } from './core/parameters.js';
 import { checkedSetting, type DeclaredSettings, type SettingValues } from './core/plugin-settings.js';
 import { prepareAction } from './core/prepare-action.js';
@@ -62,6 +65,8 @@ export interface OpenAction {
 export interface OpenActionOptions extends SandboxOptions {
   /** The settings of the action, by field, checked as in the service; none by default. */
   settings?: Readonly<Record<string, unknown>>;
+  /** Other actions, which the action may call by `Actions`; none by default. They have no settings but defaults. */
+  actions?: readonly Action[];
 }
 
 /**
@@ -70,8 +75,10 @@ export interface OpenActionOptions extends SandboxOptions {
  * @throws Error that names the invalid field of the action, or a setting that is wrong or missing
  */
 export async function openAction(action: Action, options: OpenActionOptions = {}): Promise<OpenAction> {
-  const { clock = systemClock, settings = {} } = options;
-  const usesShell = Object.values(action.inject ?? {}).includes(RemoteShell);
+  const { clock = systemClock, settings = {}, actions: others = [] } = options;
+  const usesShell = [action, ...others].some(({ inject }) =>
+    Object.values(inject ?? {}).includes(RemoteShell),
+  );
   const sandbox = await startSandbox({ ssh: usesShell, ...options });
   const defaults = readConfiguration({ env: {}, directory: '/nonexistent' });
   const components = componentsOf({
@@ -95,10 +102,14 @@ export async function openAction(action: Action, options: OpenActionOptions = {}
   const logged: LoggedLine[] = [];
   const warnings: string[] = [];
   try {
-    const served = prepareAction(action, (token) => portOf(ports, token), {
-      parametersName: FIELD_NAMES.parameters,
-    });
-    const values = settingsOf(served.declaredSettings, settings);
+    const prepare = (each: Action, given: Readonly<Record<string, unknown>>) => {
+      const prepared = prepareAction(each, (token) => portOf(ports, token), {
+        parametersName: FIELD_NAMES.parameters,
+      });
+      return { ...prepared, settings: settingsOf(prepared.declaredSettings, given) };
+    };
+    const served = prepare(action, settings);
+    const catalogue = new Catalogue([served, ...others.map((each) => prepare(each, {}))]);
     const problemsOf = resultCheck(strictSchema(action.result));
     return {
       sandbox,
@@ -111,21 +122,36 @@ export async function openAction(action: Action, options: OpenActionOptions = {}
         { cluster = sandbox.token, signal = new AbortController().signal, timeoutMs, units } = {},
       ) => {
         const scope = units?.map(globMatcher);
-        const returned = await served.run({
-          parameters: served.check(parameters),
+        const run = {
           cluster: action.target === 'none' ? undefined : new Cluster(cluster),
-          settings: values,
-          signal,
           deadline: clock.now() + (timeoutMs ?? served.description.timeout_ms),
-          log: logInto(logged),
           id: 'test',
           caller: ANONYMOUS,
           repeated: false,
-          warn: (text) => warnings.push(text),
-          authorize: (unit) => scope === undefined || scope.some((matches) => matches(unit)),
+          warn: (text: string) => void warnings.push(text),
+        };
+        const abort = new LazyAbort();
+        const stopped = () => abort.abort(signal.reason);
+        if (signal.aborted) stopped();
+        else signal.addEventListener('abort', stopped, { once: true });
+        // Everything may be called, by this caller.
+        const authority = { enter: async () => ({ units }), leave: async () => {} };
+        const logFor = () => logInto(logged);
+        const bound = BoundActions.of(
+          { catalogue, authority, clock },
+          { ...run, action: action.name, traceId: undefined, abort, logFor },
+        );
+        const request = {
+          ...run,
+          parameters: served.check(parameters),
+          settings: served.settings,
+          signal,
+          log: logInto(logged),
+          authorize: (unit: string) => scope === undefined || scope.some((matches) => matches(unit)),
           authorizesAll: scope === undefined,
           emit: () => {},
-        });
+        };
+        const returned = await served.run(request, bound).finally(() => bound.end());
         const result = withoutRowList(returned);
         const unsendable = unsendableIn(result, 'result');
         if (unsendable !== undefined) throw new Error(`the result cannot be sent: ${unsendable}`);
