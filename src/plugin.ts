@@ -14,6 +14,8 @@ export {
 export { ActionError } from './api/action-error.js';
 export type { Caller, Voucher } from './api/caller.js';
 export type { Cancellable } from './api/cancellable.js';
+export { ActionCallError, Actions, type NestedCallOptions } from './api/actions.js';
+export type { ActionDescription } from './api/action-description.js';
 export { Clock } from './api/clock.js';
 export type { Cluster } from './api/cluster.js';
 export { EtcdResolver } from './api/etcd-resolver.js';
