@@ -132,6 +132,7 @@ test('the package contains what it needs and nothing else', async (t) => {
       'README.md',
       'package.json',
       'schemas/policy.schema.json',
+      'systemd/fleet-manager.container',
       'systemd/fleet-manager.service',
     ],
   );
