@@ -140,6 +140,7 @@ test('the package contains what it needs and nothing else', async (t) => {
       'package.json',
       'schemas/asyncapi.json',
       'schemas/policy.schema.json',
+      'systemd/fleet-manager.container',
       'systemd/fleet-manager.service',
     ],
   );
