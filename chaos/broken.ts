@@ -65,8 +65,20 @@ export const BROKEN: readonly Broken[] = [
     replacements: [
       {
         file: 'src/core/change-gate.ts',
-        from: `if (claimed.state === 'settled') return claimed.reply;\n    const { claim }`,
+        from: `if (claimed.state === 'settled') return settledBefore(claimed);\n    const { claim }`,
         to: `if (claimed.state === 'settled') return settledWith(outcomeNotReported('it'), call.id);\n    const { claim }`,
+      },
+    ],
+  },
+  {
+    scenario: 'two-workers',
+    what: 'a change is made again for another message with its idempotency key',
+    misses: ['with claims: ', 'changes were done twice'],
+    replacements: [
+      {
+        file: 'src/claims/claim-store.ts',
+        from: 'key: claimKey(change.named?.key ?? change.key ?? randomUUID()),',
+        to: 'key: claimKey(change.key ?? randomUUID()),',
       },
     ],
   },

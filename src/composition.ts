@@ -1,10 +1,12 @@
 import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type * as tsyringe from 'tsyringe';
 import type { DependencyContainer, InjectionToken } from 'tsyringe';
 import { ConfigurationError } from './settings/configuration-error.js';
+import { pluginSettingsFrom } from './settings/plugin-settings.js';
 import { memoryShares } from './settings/memory-shares.js';
-import type { Configuration } from './settings/settings.js';
+import type { Configuration, HandlerPluginSettings, PluginConfiguration } from './settings/settings.js';
 import type { ReloadablePolicy } from './access/reloadable-policy.js';
 import { type ClustersFile, NO_CLUSTERS, readClustersFile } from './clusters/clusters-file.js';
 import { Discovery } from './clusters/fleet/discovery.js';
@@ -30,7 +32,7 @@ import { RemoteShell } from './api/remote-shell.js';
 import type { Catalogue } from './core/catalogue.js';
 import type { Isolation } from './core/isolation.js';
 import { Runner } from './core/runner.js';
-import { type LoaderOptions, loadPlugins } from './core/plugin-loader.js';
+import { type LoaderOptions, loadPlugins, PluginSettingsError } from './core/plugin-loader.js';
 import type { PluginWatch } from './core/plugin-watch.js';
 import { CallEventBus } from './core/call-events.js';
 import { logRequests } from './telemetry/request-log.js';
@@ -40,6 +42,7 @@ import { systemClock } from './lib/clock.js';
 import type { Logger } from './lib/logger.js';
 import { settledWithin } from './lib/settled-within.js';
 import { watchedByAll, type WatchUpstream } from './lib/upstream.js';
+import { workingDirectory } from './lib/working-directory.js';
 import { packageVersion } from './lib/package-version.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
@@ -54,6 +57,9 @@ const { container: root, instanceCachingFactory }: typeof tsyringe = require('ts
 
 /** The folder of the plugins in this package. It has the same path in the sources and in the build. */
 export const OWN_PLUGINS = fileURLToPath(new URL('../plugins/', import.meta.url));
+
+/** The folder of `src` and `plugins`, in the sources or in the build. */
+const OWN_FOLDER = dirname(dirname(fileURLToPath(import.meta.url)));
 
 const tokens = {
   policy: Symbol('ConnectionPolicy') as InjectionToken<HostPolicy>,
@@ -102,12 +108,14 @@ export interface ServiceOptions {
   clock?: Clock;
   /** How to find clusters; the configuration by default. */
   clusters?: Configuration['clusters'];
+  /** The etcd token of the only cluster of a sandbox. */
+  sandboxCluster?: string;
   /** How to log in to machines; the configuration by default. */
   ssh?: Configuration['ssh'];
   /** The addresses of the brokers and how to connect; the configuration by default. */
   broker?: BrokerAccess;
-  /** Where the handlers of repeated calls run; in this process by default. */
-  isolation?: Isolation;
+  /** Makes where the handlers of repeated calls run, with the settings of the actions; in this process by default. */
+  isolation?: (pluginSettings: HandlerPluginSettings) => Isolation;
   /** Where audit lines go when they go to standard error; that of the process by default. */
   stderr?: NodeJS.WritableStream;
   /** Records traces; undefined: there are none. */
@@ -280,15 +288,22 @@ export function componentsOf({
 /** The settings that select the served actions. */
 type ServedSettings = Pick<Configuration, 'plugins' | 'environment'>;
 
+/** How the settings of the actions are read; undefined: they are not, as nothing runs. */
+type SettingsReading = Pick<LoaderOptions, 'settings'>;
+
 /** The actions that these settings serve, for description only: no connection is opened. */
 export async function describeActions({
   plugins,
   environment,
   watchdogSeconds,
-}: ServedSettings & Pick<Configuration, 'watchdogSeconds'>): Promise<Catalogue> {
+  settings,
+}: ServedSettings & Pick<Configuration, 'watchdogSeconds'> & SettingsReading): Promise<Catalogue> {
   const watchdog = startWatchdog({ seconds: watchdogSeconds, format: 'text' });
   try {
-    return await servedActions({ plugins, environment }, { resolve: () => undefined, watch: watchdog });
+    return await servedActions(
+      { plugins, environment },
+      { resolve: () => undefined, watch: watchdog, settings },
+    );
   } finally {
     watchdog.stop();
   }
@@ -308,23 +323,60 @@ export function problemOfServed(
 
 async function servedActions(
   { plugins, environment }: ServedSettings,
-  { resolve, watch }: Pick<LoaderOptions, 'resolve' | 'watch'>,
+  { resolve, watch, settings }: Pick<LoaderOptions, 'resolve' | 'watch' | 'settings'>,
 ): Promise<Catalogue> {
-  return loadPlugins({
+  const loading = loadPlugins({
     directories: [OWN_PLUGINS, ...(plugins.paths ?? [])],
+    packages: plugins.packages,
+    // A global installation has its packages beside this one.
+    packagesFrom: [workingDirectory(), OWN_FOLDER],
     readOnly: plugins.readOnly,
     only: plugins.only,
     parametersName: FIELD_NAMES.parameters,
     checkResults: environment !== 'production',
     resolve,
     watch,
+    settings,
     // The system clock even in tests: an import takes real time.
     clock: systemClock,
   });
+  return loading.catch((error: unknown) => {
+    throw error instanceof PluginSettingsError ? new ConfigurationError(error.problems) : error;
+  });
+}
+
+/** The values of the settings of the served actions that have some, for handler processes. */
+function valuesOfSettings(catalogue: Catalogue): HandlerPluginSettings {
+  const entries = [...catalogue.settings.served.keys()].map(
+    (name) => [name, catalogue.find(name)?.settings ?? {}] as const,
+  );
+  return Object.fromEntries(entries.filter(([, values]) => Object.keys(values).length > 0));
+}
+
+/**
+ * The problems of the settings of plugins, for a configuration with other problems. Those of plugins that cannot be loaded are left
+ * out.
+ */
+export async function problemsOfPluginSettings(
+  configuration: PluginConfiguration,
+): Promise<readonly string[]> {
+  const { plugins, pluginSettings } = configuration;
+  const hasNone =
+    plugins.paths === undefined &&
+    plugins.packages === undefined &&
+    Object.keys(pluginSettings.inFile).length === 0;
+  // The service's own have no settings that must be set, and a start that fails should fail soon.
+  if (hasNone) return [];
+  try {
+    const settings = pluginSettingsFrom(pluginSettings);
+    return settings((await describeActions(configuration)).settings).problems;
+  } catch {
+    return [];
+  }
 }
 
 /** What the actions are opened with, and who is told what runs. */
-type OpenOptions = ServedSettings & PortOptions & Pick<LoaderOptions, 'watch'>;
+type OpenOptions = ServedSettings & PortOptions & Pick<LoaderOptions, 'watch'> & SettingsReading;
 
 /** The served actions, with the ports that they inject. */
 export interface OpenedActions {
@@ -348,6 +400,7 @@ export async function openActions(options: OpenOptions): Promise<OpenedActions> 
   const catalogue = await servedActions(options, {
     resolve: (token) => resolveDependency(container, token),
     watch: options.watch,
+    settings: options.settings,
   });
   return {
     catalogue,
@@ -382,7 +435,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 }
 
 async function startedService(options: ServiceOptions): Promise<Service> {
-  const { configuration, log, watch, clock = systemClock, isolation, tracing } = options;
+  const { configuration, log, watch, clock = systemClock, tracing } = options;
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
   const metrics = await metricsOf(configuration.metrics, { queue: rpc.queue, clock });
@@ -399,8 +452,11 @@ async function startedService(options: ServiceOptions): Promise<Service> {
     watch,
     clock,
     watchUpstream,
+    settings: pluginSettingsFrom(configuration.pluginSettings),
   });
   const { catalogue } = actions;
+  for (const { variable, meant } of catalogue.undeclared)
+    log.warn('unknown plugin setting', { variable, did_you_mean: meant });
   const contradiction = problemOfServed(catalogue, plugins);
   if (contradiction !== undefined) throw new ConfigurationError([contradiction]);
   const installation = await installationOf(openaperture, { hostname, clock, log, watchUpstream });
@@ -408,6 +464,7 @@ async function startedService(options: ServiceOptions): Promise<Service> {
     brokers: installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url }))),
     connect: amqpConnect,
   };
+  const isolation = options.isolation?.(valuesOfSettings(catalogue));
   const logFor = (fields: Record<string, unknown>) => log.with(fields);
   const events = new CallEventBus(log);
   // Before the log, so that its lines have the trace.
@@ -442,6 +499,7 @@ async function startedService(options: ServiceOptions): Promise<Service> {
     isolation,
     claims: claimStore,
     beforeChange: audit?.beforeChange,
+    beforeNested: audit?.beforeNested,
     inContextOf,
     policy,
     clusterName: clusterNames.size > 0 ? (token) => clusterNames.get(token) : undefined,
@@ -500,6 +558,7 @@ async function startedService(options: ServiceOptions): Promise<Service> {
         ? undefined
         : { source: metrics, token: configuration.metrics.token },
     describe: () => catalogue.describe(),
+    sandboxCluster: options.sandboxCluster,
     notReady: () => requests.notReady(),
     maxBodyBytes: rpc.maxMessageBytes,
     memoryBytes: memory.gateway,

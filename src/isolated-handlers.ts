@@ -2,6 +2,7 @@ import { NodeWarnings } from './commands/node-warnings.js';
 import { openActions } from './composition.js';
 import { type ServedHandlers, serveHandlers } from './isolation/handler-server.js';
 import type { HandlerSettings } from './isolation/messages.js';
+import { deepFrozen } from './lib/deep-frozen.js';
 import { systemClock } from './lib/clock.js';
 import { Log } from './telemetry/log.js';
 import { ProcessOutput } from './telemetry/process-output.js';
@@ -42,7 +43,18 @@ async function open(settings: HandlerSettings, onLoading: () => void): Promise<S
   };
   const tracing = await startTracing({ hostname: settings.hostname, clock: systemClock, log });
   const { watchUpstream, inTrace } = tracing ?? {};
-  const actions = await openActions({ ...settings, log, watch, clock: systemClock, watchUpstream });
+  // As the service has read them: a file may have changed since.
+  const values = new Map(
+    Object.entries(settings.pluginSettings).map(([name, each]) => [name, deepFrozen(each)]),
+  );
+  const actions = await openActions({
+    ...settings,
+    settings: () => ({ values, problems: [], undeclared: [] }),
+    log,
+    watch,
+    clock: systemClock,
+    watchUpstream,
+  });
   return {
     catalogue: actions.catalogue,
     logFor: (fields) => log.with(fields),

@@ -12,11 +12,15 @@ export {
   type Target,
 } from './api/action.js';
 export { ActionError } from './api/action-error.js';
-export type { Caller } from './api/caller.js';
+export type { Caller, Voucher } from './api/caller.js';
+export type { Cancellable } from './api/cancellable.js';
+export { ActionCallError, Actions, type NestedCallOptions } from './api/actions.js';
+export type { ActionDescription } from './api/action-description.js';
 export { Clock } from './api/clock.js';
 export type { Cluster } from './api/cluster.js';
 export { EtcdResolver } from './api/etcd-resolver.js';
 export {
+  type ChangeOptions,
   type ClusterHostsReport,
   DESIRED_STATES,
   type DesiredState,
@@ -44,7 +48,7 @@ export {
 export { mapLimited } from './api/map-limited.js';
 export { unitsWithoutState, type UnitWithoutState } from './api/missing-states.js';
 export { pendingHosts } from './api/pending-change.js';
-export { type RemoteOutput, RemoteShell } from './api/remote-shell.js';
+export { type RemoteOutput, type RemoteRunOptions, RemoteShell } from './api/remote-shell.js';
 export type { RowList } from './api/row-list.js';
 export { timeForParts, withTimeLimit } from './api/time-limit.js';
 export type { Token } from './api/token.js';

@@ -1,30 +1,50 @@
 /**
  * `fleet-manager/testing`: runs an action on a sandbox, for the tests of plugins. CONTRIBUTING.md shows a test.
  */
-import { Cluster } from './api/cluster.js';
-import { componentsOf } from './composition.js';
-import { readConfiguration } from './settings/read-configuration.js';
-import { Log } from './telemetry/log.js';
+import { Policy } from './access/policy.js';
 import type { Action } from './api/action.js';
+import { ActionError } from './api/action-error.js';
+import { ANONYMOUS, type Caller } from './api/caller.js';
 import { Clock } from './api/clock.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
-import { globMatcher } from './api/grammar.js';
 import { RemoteShell } from './api/remote-shell.js';
 import { withoutRowList } from './api/row-list.js';
-import type { Logger } from './lib/logger.js';
-import { ANONYMOUS } from './api/caller.js';
+import { componentsOf } from './composition.js';
 import type { ActionDescription } from './core/action-description.js';
+import type { AccessPolicy } from './core/access-policy.js';
+import type { Call, Settled } from './core/call.js';
+import { CallEventBus } from './core/call-events.js';
+import { Catalogue } from './core/catalogue.js';
 import { strictSchema } from './core/parameters.js';
-import { prepareAction } from './core/prepare-action.js';
+import { checkedSetting, type DeclaredSettings, type SettingValues } from './core/plugin-settings.js';
+import { prepareAction, type PreparedAction } from './core/prepare-action.js';
 import { resultCheck } from './core/result-check.js';
-import { unsendableIn } from './core/unsendable.js';
+import { Runner } from './core/runner.js';
+import { systemClock } from './lib/clock.js';
+import { fieldsOf } from './lib/fields-of.js';
+import type { Logger } from './lib/logger.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
 import { clusterSettings, sshSettings } from './sandbox/sandbox-settings.js';
 import { type Sandbox, type SandboxOptions, startSandbox } from './sandbox/sandbox.js';
-import { systemClock } from './lib/clock.js';
+import type {
+  CommandAnswer,
+  CommandMatcher,
+  CommandScript,
+  MachineCommand,
+} from './sandbox/scripted-commands.js';
+import { readConfiguration } from './settings/read-configuration.js';
+import { Log } from './telemetry/log.js';
 
-export type { ActionDescription, Sandbox, SandboxOptions };
+export type {
+  ActionDescription,
+  CommandAnswer,
+  CommandMatcher,
+  CommandScript,
+  MachineCommand,
+  Sandbox,
+  SandboxOptions,
+};
 
 /** A line that an action has logged. */
 export interface LoggedLine {
@@ -33,39 +53,63 @@ export interface LoggedLine {
   fields: Record<string, unknown> | undefined;
 }
 
+/** How `run` calls the action. */
+export interface RunOptions {
+  /** The etcd token of the cluster; null: the call names none. By default the sandbox's first cluster. */
+  cluster?: string | null;
+  /** Aborted: the caller no longer waits, and the call ends with `cancelled`. */
+  signal?: AbortSignal;
+  /** How long the caller waits, in milliseconds; by default as long as the action may take. */
+  timeoutMs?: number;
+  /** The patterns of the units that the policy allows the caller; by default there is no policy. */
+  units?: readonly string[];
+  /** Who calls; by default nobody has verified a name. */
+  caller?: Caller;
+  /** Whether another worker may have begun the same request; false by default. */
+  repeated?: boolean;
+}
+
 export interface OpenAction {
-  /** The simulated cluster: use `sandbox.cluster` to add units, to read the received requests and to set faults. */
+  /**
+   * The simulated cluster: `sandbox.cluster` adds units, reads the received requests and sets faults; `sandbox.ssh` answers
+   * commands when the action injects `RemoteShell`.
+   */
   readonly sandbox: Sandbox;
   /** The description of the action in the catalogue. */
   readonly description: ActionDescription;
   /** The lines that the action has logged, oldest first. */
   readonly logged: readonly LoggedLine[];
-  /** The warnings for callers, oldest first. */
+  /** The warnings that callers have got, oldest first. */
   readonly warnings: readonly string[];
   /**
-   * Runs the action on the first cluster of the sandbox, or on the cluster with the token `cluster`.
-   * @param parameters its `action_parameters`, checked as in the service
-   * @param options `timeoutMs` sets the deadline that the action sees; the caller aborts the signal. `units` are the patterns of the
-   *   units that `authorize` allows; all by default
-   * @throws ActionError as callers get it: `invalid_parameters` before the action runs
+   * Calls the action as a worker of the service does: with its checks, its deadline, its turns of changes, and what it makes of
+   * errors and results.
+   * @param parameters its `action_parameters`
+   * @throws ActionError with the code, message and details that callers get; `cause` is what the action threw
    * @throws Error when the result does not match the schema that the action declares
    */
-  readonly run: (
-    parameters?: unknown,
-    options?: { cluster?: string; signal?: AbortSignal; timeoutMs?: number; units?: readonly string[] },
-  ) => Promise<unknown>;
-  /** Stops the sandbox and closes all connections. Until then the sandbox keeps the process alive. */
+  readonly run: (parameters?: unknown, options?: RunOptions) => Promise<unknown>;
+  /** Ends the runs, stops the sandbox and closes all connections. Until then the sandbox keeps the process alive. */
   readonly stop: () => Promise<void>;
+}
+
+export interface OpenActionOptions extends SandboxOptions {
+  /** The settings of the action, by field, checked as in the service; none by default. */
+  settings?: Readonly<Record<string, unknown>>;
+  /** Other actions, which the action may call by `Actions`; none by default. They have no settings but defaults. */
+  actions?: readonly Action[];
 }
 
 /**
  * Starts a sandbox and prepares an action to run on it, with every port that it injects. The machines have SSH servers
  * when the action injects `RemoteShell`.
- * @throws Error that names the invalid field of the action
+ * @throws Error that names the invalid field of the action, or a setting that is wrong or missing
  */
-export async function openAction(action: Action, options: SandboxOptions = {}): Promise<OpenAction> {
-  const { clock = systemClock } = options;
-  const usesShell = Object.values(action.inject ?? {}).includes(RemoteShell);
+export async function openAction(action: Action, options: OpenActionOptions = {}): Promise<OpenAction> {
+  const { clock = systemClock, settings = {}, actions: others = [] } = options;
+  const usesShell = [action, ...others].some(({ inject }) =>
+    Object.values(inject ?? {}).includes(RemoteShell),
+  );
   const sandbox = await startSandbox({ ssh: usesShell, ...options });
   const defaults = readConfiguration({ env: {}, directory: '/nonexistent' });
   const components = componentsOf({
@@ -75,7 +119,7 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
     log: Log.create({ level: 'error', format: 'text' }),
     clock,
   });
-  const stop = async () => {
+  const close = async () => {
     if (usesShell) await components.shell().close();
     await components.close();
     await sandbox.stop();
@@ -89,47 +133,148 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
   const logged: LoggedLine[] = [];
   const warnings: string[] = [];
   try {
-    const served = prepareAction(action, (token) => portOf(ports, token), {
-      parametersName: FIELD_NAMES.parameters,
-    });
+    const prepare = (each: Action, given: Readonly<Record<string, unknown>>) => {
+      const prepared = prepareAction(each, (token) => portOf(ports, token), {
+        parametersName: FIELD_NAMES.parameters,
+      });
+      return { ...prepared, settings: settingsOf(prepared.declaredSettings, given) };
+    };
+    const served = prepare(action, settings);
+    const thrown = new Map<string, unknown>();
+    const catalogue = new Catalogue([noting(thrown, served), ...others.map((each) => prepare(each, {}))]);
     const problemsOf = resultCheck(strictSchema(action.result));
+    const log = logInto(logged);
+    const scopes = new WeakMap<Caller, AccessPolicy>();
+    const { prefetch, concurrency, clusterConcurrency } = defaults.rpc;
+    const runner = new Runner({
+      catalogue,
+      events: new CallEventBus(log),
+      names: FIELD_NAMES,
+      clock,
+      logFor: () => log,
+      maxCalls: prefetch,
+      concurrency,
+      clusterConcurrency,
+      policy: { decide: (question) => scopes.get(question.caller)?.decide(question) ?? EVERYTHING },
+    });
+    let runs = 0;
     return {
       sandbox,
       description: served.description,
       logged,
       warnings,
-      stop,
-      run: async (
-        parameters,
-        { cluster = sandbox.token, signal = new AbortController().signal, timeoutMs, units } = {},
-      ) => {
-        const scope = units?.map(globMatcher);
-        const returned = await served.run({
-          parameters: served.check(parameters),
-          cluster: action.target === 'none' ? undefined : new Cluster(cluster),
-          signal,
-          deadline: clock.now() + (timeoutMs ?? served.description.timeout_ms),
-          log: logInto(logged),
-          id: 'test',
-          caller: ANONYMOUS,
-          repeated: false,
-          warn: (text) => warnings.push(text),
-          authorize: (unit) => scope === undefined || scope.some((matches) => matches(unit)),
-          authorizesAll: scope === undefined,
-          emit: () => {},
+      stop: async () => {
+        // Not awaited: with a clock that the test advances it may never end.
+        void runner.drain(0);
+        await close();
+      },
+      run: async (parameters, { units, ...runOptions } = {}) => {
+        const id = `test-${++runs}`;
+        const call = callOf(served.description, id, {
+          parameters,
+          cluster: action.target === 'none' ? null : sandbox.token,
+          ...runOptions,
         });
-        const result = withoutRowList(returned);
-        const unsendable = unsendableIn(result, 'result');
-        if (unsendable !== undefined) throw new Error(`the result cannot be sent: ${unsendable}`);
+        if (units !== undefined) scopes.set(call.caller, policyFor(units));
+        const settled = await runner.run(call);
+        warnings.push(...warningsOf(settled));
+        if (settled.status !== 'completed') throw failureOf(settled, thrown.get(id));
+        const result = withoutRowList(settled.body);
         const problems = problemsOf(result);
         if (problems.length === 0) return result;
         throw new Error(`the result does not match the declared schema: ${problems.join('; ')}`);
       },
     };
   } catch (error) {
-    await stop();
+    await close();
     throw error;
   }
+}
+
+/** Without a policy. */
+const EVERYTHING = Object.freeze({ allowed: true, rule: 'test', units: undefined });
+
+function policyFor(units: readonly string[]): AccessPolicy {
+  return new Policy({ rules: [{ callers: ['*', 'anonymous', 'manager'], actions: ['*'], units }] });
+}
+
+/** The action, which notes what its handler throws, by the id of the call: callers do not get it. */
+function noting(thrown: Map<string, unknown>, action: PreparedAction): PreparedAction {
+  return {
+    ...action,
+    run: async (...given) => {
+      try {
+        return await action.run(...given);
+      } catch (error) {
+        thrown.set(given[0].id, error);
+        throw error;
+      }
+    },
+  };
+}
+
+function callOf(
+  { name, timeout_ms: longest }: ActionDescription,
+  id: string,
+  {
+    parameters,
+    cluster,
+    signal = new AbortController().signal,
+    timeoutMs = longest,
+    caller = ANONYMOUS,
+    repeated = false,
+  }: Omit<RunOptions, 'units'> & { parameters: unknown },
+): Call {
+  return {
+    id,
+    action: name,
+    target: cluster,
+    parameters,
+    timeoutMs,
+    waitedMs: 0,
+    // A copy: each call may have another scope.
+    caller: { ...caller },
+    door: 'amqp',
+    encoding: 'json',
+    attempt: repeated ? 2 : 1,
+    context: {},
+    delivery: repeated ? 'repeated' : 'first',
+    mayBeCopy: repeated,
+    wantsReply: true,
+    wantsParts: false,
+    signal,
+  };
+}
+
+/** The warnings beside a result, and in the details of an error. */
+function warningsOf(settled: Settled): string[] {
+  if (settled.status === 'released') return [];
+  const details = settled.status === 'completed' ? settled.details : settled.body.details;
+  const { warnings } = fieldsOf(details);
+  return Array.isArray(warnings) ? warnings.map(String) : [];
+}
+
+/** @param thrown what the action threw, if it did */
+function failureOf(settled: Exclude<Settled, { status: 'completed' }>, thrown: unknown): Error {
+  if (settled.status === 'released') return new Error('the sandbox was stopped before the action began');
+  const { code, errors, details } = settled.body;
+  return new ActionError(code, errors.join('; '), { details, cause: thrown ?? settled.cause });
+}
+
+/** @throws Error with every setting that is wrong, missing, or not declared */
+function settingsOf(declared: DeclaredSettings, given: Readonly<Record<string, unknown>>): SettingValues {
+  const fields = declared.all.map(({ field }) => field);
+  const unknown = Object.keys(given).filter((field) => !fields.includes(field));
+  const problems = unknown.map((field) => `the action declares no setting '${field}'`);
+  const values = new Map<string, unknown>();
+  for (const setting of declared.all) {
+    const checked = checkedSetting(setting, given[setting.field]);
+    if ('problems' in checked) problems.push(...checked.problems);
+    else if (checked.value !== undefined) values.set(setting.field, checked.value);
+  }
+  const made = problems.length > 0 ? { problems } : declared.valuesOf(values);
+  if ('problems' in made) throw new Error(`the settings are wrong: ${made.problems.join('; ')}`);
+  return made.values;
 }
 
 function portOf(ports: ReadonlyMap<symbol, () => unknown>, token: symbol): unknown {

@@ -75,6 +75,21 @@ test('without claims, only an unknown outcome may stand beside another reply to 
   t.is(ledger.audit().contradictory, 1);
 });
 
+test('requests with one key are one change: it is made once, and only its final replies are compared', (t) => {
+  const ledger = ledgerOf(t, { claims: true });
+  const made = (id: string) =>
+    ledger.note((['begin', 'end'] as const).map((phase) => ({ id, phase, pid: 1, parent: 0, at: 0 })));
+  for (const id of ['first', 'second', 'third']) entryOf(ledger, id, CHANGE, 'k');
+  made('first');
+  reply(ledger, 'first', 'completed', 'one');
+  reply(ledger, 'second', 'completed', 'one');
+  reply(ledger, 'third', 'service_unavailable');
+  t.like(ledger.audit(), { doneTwice: 0, notDoneToldDone: 0, doneToldFailed: 0, contradictory: 0 });
+  reply(ledger, 'third', 'completed', 'another');
+  made('second');
+  t.like(ledger.audit(), { doneTwice: 1, contradictory: 1 });
+});
+
 test('changes of one unit overlap when one begins before the other has ended', (t) => {
   const overlapping = (...effects: [id: string, phase: Effect['phase'], unit: string][]) => {
     const ledger = ledgerOf(t);
@@ -110,10 +125,11 @@ function ledgerOf(t: ExecutionContext, expected?: Expected): Ledger {
 }
 
 /** The request with this id, which is sent if it was not yet. */
-function entryOf(ledger: Ledger, id: string, action = CHANGE): Entry {
+function entryOf(ledger: Ledger, id: string, action = CHANGE, key?: string): Entry {
   const entry: Entry = ledger.entries.get(id) ?? {
     id,
     action,
+    key,
     sending: 'confirmed',
     replies: [],
     deadLetters: [],

@@ -1,16 +1,11 @@
-import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import test from 'ava';
 import { ERROR_CODES } from '../src/api/error-codes.js';
 import { httpStatusOf } from '../src/gateway/http-status.js';
 import { describeSettings } from '../src/settings/describe-settings.js';
-import { contributingExample } from './support/contributing-example.js';
 import { inRepository } from './support/repository.js';
 
-const CLI = fileURLToPath(new URL('../src/cli.js', import.meta.url));
 const read = async (path: string) => readFile(inRepository(path), 'utf8');
 
 /** The rows of the table after a marker, each a list of its cells. */
@@ -88,14 +83,6 @@ test('docs/operating.md explains every log message', async (t) => {
     [...messages].filter((message) => !operating.includes(`\`${message}\``)),
     [],
   );
-});
-
-test('the action in CONTRIBUTING.md is served from its own folder', async (t) => {
-  const { directory, name } = await contributingExample(t);
-  const { stdout } = await promisify(execFile)(process.execPath, [CLI, 'actions', name, '--json'], {
-    env: { PATH: process.env.PATH, PLUGIN_PATHS: directory },
-  });
-  t.like(JSON.parse(stdout), { name, target: 'cluster' });
 });
 
 test('every action of this repository has a README and a row in the table of actions', async (t) => {

@@ -7,6 +7,7 @@ import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { parseTokensFile } from '../src/access/http-tokens-file.js';
 import { readPolicy } from '../src/access/read-policy.js';
 import { readClustersFile } from '../src/clusters/clusters-file.js';
+import { httpStatusOf } from '../src/gateway/http-status.js';
 import { readEnvelope } from '../src/rpc/envelope.js';
 import { type DocumentWorld, openDocumentWorld } from './documents/document-world.js';
 import { type Block, blocksOf, pagesForPeople } from './documents/page-blocks.js';
@@ -28,7 +29,7 @@ const run = promisify(execFile);
 
 /** Pages whose blocks are all run by a test of their own. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
-  'CONTRIBUTING.md': 'test/docs.test.ts',
+  'CONTRIBUTING.md': 'test/package.test.ts',
   'docs/tutorial.md': 'test/tutorial.test.ts',
 };
 
@@ -64,6 +65,22 @@ const CHECKS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     '{\n  "prod-eu"': (t, { text }) =>
       t.deepEqual([...readClustersFile(text, 49_153).names.values()], ['prod-eu', 'prod-us', 'test']),
   },
+  'docs/actions.md': {
+    'fleet-manager call check_cluster': prints(/^\[\]$/m),
+    'fleet-manager call describe_actions': prints(/^[{[]/m),
+    'fleet-manager call list_machines': prints(/^\[/m),
+    'fleet-manager call list_unit_states': prints(/"systemdActiveState": "active"/),
+    'fleet-manager call list_units': prints(/"name": "web@1\.service"/),
+    'fleet-manager call node_info': prints(/"127\.0\.0\.1": \{/),
+    'fleet-manager call restart_unit': prints(/web@1\.service was restarted/),
+    'fleet-manager call unit_logs': prints(/docker\[\d+\]/),
+  },
+  // There is no container engine here: test/image/ checks the files that the blocks use.
+  'docs/containers.md': {
+    'docker build': usesFiles('Dockerfile'),
+    'scripts/compose-secrets': usesFiles('scripts/compose-secrets', 'compose.yaml'),
+    'podman build': usesFiles('Dockerfile', 'systemd/fleet-manager.container'),
+  },
   'docs/callers.md': {
     'export AMQP_URL=amqp://user:password@rabbitmq:5672\npython3': withProgram(
       '/usr/bin/python3',
@@ -83,9 +100,8 @@ const CHECKS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     'npm ci\nscripts/install-services': isOfScripts,
   },
   'docs/http.md': {
-    'curl -s http://127.0.0.1:8080/v1/actions/list_units': prints(
-      /^\{.*"status":"completed".*web@1\.service/,
-    ),
+    "curl -s http://127.0.0.1:8080/v1/actions/list_units -H 'content-type: application/json' -H 'timeout-ms":
+      prints(/^\{.*"status":"completed".*web@1\.service/),
     '[\n  { "name": "ci"': (t, { text }) =>
       t.deepEqual(
         parseTokensFile(text).map(({ name }) => name),
@@ -101,6 +117,18 @@ const CHECKS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
       t.is(found?.sha256.toString('hex'), sha256);
       t.not(token, sha256);
     },
+    'key=$(cat /proc/sys/kernel/random/uuid)': async (t, block) => {
+      if (process.env.ETCD_URL === undefined) noteSkipped('a change with a key', 'ETCD_URL');
+      else await prints(/web@1\.service was restarted/)(t, block);
+    },
+    "curl -s http://127.0.0.1:8080/v1/actions/list_units -H 'content-type: application/json' \\\n  -H 'accept":
+      prints(/^\{"type":"urn:fleet-manager:error:cluster_not_found".*"status":404/),
+    '{ "type": "urn:': (t, { text }) => {
+      const { code, status, type } = JSON.parse(text) as Record<string, unknown>;
+      t.is(type, `urn:fleet-manager:error:${String(code)}`);
+      t.is(status, httpStatusOf(String(code)));
+    },
+    'curl -s http://127.0.0.1:8080/openapi.json': writes('openapi.json', /"openapi": ?"3\.1/),
   },
   'docs/operating.md': {
     'cp "$(npm root --global)': installs,
@@ -117,6 +145,12 @@ const CHECKS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     },
     'OTEL_EXPORTER_OTLP_ENDPOINT=': serves,
   },
+  'docs/queue.md': {
+    '{ "status": "not_started"': (t, { text }) => {
+      t.like(readEnvelope(JSON.parse(text)), { action: 'list_units' });
+    },
+    'fleet-manager asyncapi': writes('asyncapi.json', /"asyncapi": ?"3\./),
+  },
   'docs/operations/README.md': {
     scrape_configs: async (t, { text }) => {
       if (!existsSync('/usr/bin/promtool')) {
@@ -129,6 +163,7 @@ const CHECKS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     },
   },
   'plugins/check-cluster/README.md': { 'fleet-manager call': prints(/^\[\]$/m) },
+  'plugins/describe-actions/README.md': { 'fleet-manager call': prints(/"list_units"/) },
   'plugins/list-machines/README.md': { 'fleet-manager call': prints(/"primaryIP"/) },
   'plugins/list-units/README.md': { 'fleet-manager call': prints(/"name": "web@1\.service"/) },
   'plugins/node-info/README.md': { 'fleet-manager call': prints(/"127\.0\.0\.1": \{/) },
@@ -199,6 +234,26 @@ function prints(pattern: RegExp, { directory }: { directory?: string } = {}): Ch
     const { world } = t.context;
     const options = { env: world.env, directory: directory ?? world.directory };
     t.regex(await runBlock(t, world.replaced(text), options), pattern);
+  };
+}
+
+/** The block writes a file, which has this. */
+function writes(file: string, pattern: RegExp): Check {
+  return async (t, block) => {
+    await prints(/^$/)(t, block);
+    t.regex(await readFile(join(t.context.world.directory, file), 'utf8'), pattern);
+  };
+}
+
+/** The block names files of the repository, which are there. */
+function usesFiles(...files: readonly string[]): Check {
+  return (t, { text }) => {
+    for (const file of files) t.true(existsSync(inRepository(file)), file);
+    const named = [...text.matchAll(/(?:^| )((?:scripts|systemd)\/[\w.-]+)/gm)].map(([, file = '']) => file);
+    t.deepEqual(
+      named.filter((file) => !existsSync(inRepository(file))),
+      [],
+    );
   };
 }
 

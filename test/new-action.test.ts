@@ -1,14 +1,12 @@
-import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { describeActions } from '../src/composition.js';
 import { readConfiguration } from '../src/settings/read-configuration.js';
 import { runCli, startCli } from './commands/cli-process.js';
 import { examine, isFailure } from './commands/examine.js';
-import { inRepository, REPOSITORY } from './support/repository.js';
+import { inRepository } from './support/repository.js';
 
 const KERNEL = `
 import { array, object, string } from 'yup';
@@ -58,20 +56,72 @@ test('a new action can be called, with its parameters read by their types', asyn
   t.deepEqual(JSON.parse(stdout || 'null'), { '127.0.0.1': { kernel: 'Linux' } }, stderr);
 });
 
-test('the types of a new action can be generated', async (t) => {
-  const plugins = await newAction(t);
-  const output = join(plugins, 'types.ts');
-  const script = inRepository('scripts/generate-action-types.ts');
-  const options = ['--import=tsx', script, '--plugins', plugins, '--output', output];
-  await promisify(execFile)(process.execPath, options, { cwd: REPOSITORY });
-  const source = (await readFile(output, 'utf8')).replaceAll(/\s*\/\*\*.*\*\//g, '').replaceAll(/\s+/g, ' ');
-  t.true(
-    source.includes(
-      'kernel_of_machines: { parameters: { machines?: string[]; }; result: Record< string, { kernel: string; } >; };',
-    ),
-    source,
+test('the types of a new action can be printed, for users of the client', async (t) => {
+  const env = { PLUGIN_PATHS: await newAction(t) };
+  const { stdout } = await runCli(t, ['actions', '--types'], { env });
+  t.is(
+    stdout.replace(/^.*\n\n/, ''),
+    `export {};
+
+declare module 'fleet-manager/client' {
+  interface KnownActions {
+    /** Shows which kernel the machines run. */
+    kernel_of_machines: {
+      parameters: {
+        /** Their addresses. */
+        machines?: string[];
+      };
+      result: Record<string, {
+        /** What uname says. */
+        kernel: string;
+      }>;
+    };
+  }
+}
+`,
   );
-  t.regex(source, /new Set<keyof KnownActions>\(\[[^\]]* 'kernel_of_machines',/);
+  t.is((await runCli(t, ['actions', 'kernel_of_machines', '--types'], { env })).stdout, stdout);
+});
+
+test('no types are printed of the own actions of the service, which the client knows', async (t) => {
+  const all = await runCli(t, ['actions', '--types']);
+  t.is(all.code, 2);
+  t.regex(all.stderr, /no actions but those of the service.*set PLUGIN_PATHS/);
+  t.regex(
+    (await runCli(t, ['actions', 'list_units', '--types'])).stderr,
+    /list_units comes with the service/,
+  );
+  t.is((await runCli(t, ['actions', '--types', '--json'])).code, 2);
+});
+
+test('a new action can be printed as Markdown', async (t) => {
+  const env = { PLUGIN_PATHS: await newAction(t) };
+  const { stdout } = await runCli(t, ['actions', 'kernel_of_machines', '--docs'], { env });
+  t.is(
+    stdout,
+    `## kernel_of_machines
+
+Shows which kernel the machines run.
+
+A read; needs a cluster; run again after the loss of a worker; takes at most 300 s.
+
+| parameter | type | meaning |
+| --- | --- | --- |
+| \`machines\` | array of string | Their addresses. |
+
+Result: map to object.
+
+| field | type | meaning |
+| --- | --- | --- |
+| \`*.kernel\` | string | What uname says. |
+
+\`\`\`sh
+fleet-manager call kernel_of_machines --cluster TOKEN --param machines=text
+\`\`\`
+`,
+  );
+  const all = await runCli(t, ['actions', '--docs'], { env });
+  t.true(all.stdout.startsWith('# Actions\n') && all.stdout.includes(stdout));
 });
 
 test('no source file names an action', async (t) => {

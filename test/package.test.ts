@@ -2,8 +2,8 @@ import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } 
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { contributingExample } from './support/contributing-example.js';
 import { type Ended, type RunningCli, startProgram } from './commands/cli-process.js';
+import { followPage } from './support/followed-page.js';
 import { REPOSITORY } from './support/repository.js';
 
 /** What `npm pack` builds from and packs. */
@@ -17,6 +17,7 @@ const SOURCES = [
   'docs',
   'schemas',
   'systemd',
+  'templates',
   'README.md',
   'CONTRIBUTING.md',
   'CHANGELOG.md',
@@ -25,6 +26,8 @@ const SOURCES = [
 
 /** The working folder, removed at the end. */
 let root = '';
+/** The file of the package. */
+let tarball = '';
 /** An empty folder in which the package was installed, and nothing else. */
 let installed = '';
 /** The paths in the package. */
@@ -39,7 +42,7 @@ test.before('the package is built, packed and installed', async () => {
   for (const name of SOURCES) await cp(join(REPOSITORY, name), join(stage, name), { recursive: true });
   await symlink(join(REPOSITORY, 'node_modules'), join(stage, 'node_modules'));
   await npm(stage, 'pack', '--pack-destination', root);
-  const [tarball = ''] = (await readdir(root)).filter((name) => name.endsWith('.tgz'));
+  tarball = join(root, (await readdir(root)).find((name) => name.endsWith('.tgz')) ?? '');
   installed = join(root, 'installed');
   await mkdir(installed);
   said = await npm(
@@ -49,7 +52,7 @@ test.before('the package is built, packed and installed', async () => {
     '--ignore-scripts',
     '--no-audit',
     '--no-fund',
-    join(root, tarball),
+    tarball,
   );
   packed = (
     await readdir(join(installed, 'node_modules/fleet-manager'), { recursive: true, withFileTypes: true })
@@ -67,15 +70,19 @@ test.after.always(async () => {
 /** A hook has no teardown, so processes that it starts end with the test process. */
 const untilExit = { teardown: () => {} };
 
-/** @returns its output */
-async function npm(directory: string, ...args: string[]): Promise<string> {
-  const home = { HOME: process.env.HOME ?? '' };
+/** How this machine reaches a registry. */
+function npmSettings(): Record<string, string> {
   const proxies = Object.entries(process.env).filter(([name]) =>
     /^(https?_proxy|no_proxy|npm_config_.*)$/i.test(name),
   );
-  const env = Object.fromEntries(proxies.map(([name, value]) => [name, value ?? '']));
+  return Object.fromEntries(proxies.map(([name, value]) => [name, value ?? '']));
+}
+
+/** @returns its output */
+async function npm(directory: string, ...args: string[]): Promise<string> {
+  const home = { HOME: process.env.HOME ?? '' };
   const { code, stdout, stderr } = await startProgram(untilExit, ['npm', ...args], {
-    env: { ...env, ...home },
+    env: { ...npmSettings(), ...home },
     directory,
   }).ended;
   if (code !== 0) throw new Error(`npm ${args.join(' ')} failed:\n${stdout}\n${stderr}`);
@@ -123,7 +130,7 @@ test('the package contains what it needs and nothing else', async (t) => {
     t.true(packed.includes(path), path);
   t.deepEqual(
     packed
-      .filter((path) => !/^(dist|docs)\//.test(path) && !/^plugins\/[^/]+\/README\.md$/.test(path))
+      .filter((path) => !/^(dist|docs|templates)\//.test(path) && !/^plugins\/[^/]+\/README\.md$/.test(path))
       .toSorted(),
     [
       'CHANGELOG.md',
@@ -131,7 +138,9 @@ test('the package contains what it needs and nothing else', async (t) => {
       'LICENSE',
       'README.md',
       'package.json',
+      'schemas/asyncapi.json',
       'schemas/policy.schema.json',
+      'systemd/fleet-manager.container',
       'systemd/fleet-manager.service',
     ],
   );
@@ -145,6 +154,14 @@ test('the package contains what it needs and nothing else', async (t) => {
         !bundle.test(path),
     ),
     [],
+  );
+  const templates = await readdir(join(REPOSITORY, 'templates'), { recursive: true, withFileTypes: true });
+  t.deepEqual(
+    packed.filter((path) => path.startsWith('templates/')).toSorted(),
+    templates
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name).slice(REPOSITORY.length + 1))
+      .toSorted(),
   );
   const plugins = await readdir(join(REPOSITORY, 'plugins'));
   for (const name of plugins) t.true(packed.includes(`dist/plugins/${name}/index.js`), name);
@@ -220,15 +237,14 @@ test('every link in the pages of the package has a target in it', async (t) => {
   }
 });
 
-test('the action and the test in CONTRIBUTING.md work where the package is installed', async (t) => {
-  const { directory } = await contributingExample(t);
-  await writeFile(join(directory, 'package.json'), '{"type": "module"}');
-  await mkdir(join(directory, 'node_modules'));
-  for (const name of ['fleet-manager', 'yup'])
-    await symlink(join(installed, 'node_modules', name), join(directory, 'node_modules', name));
-  const { code, stdout } = await run(t, [process.execPath, '--test'], directory);
-  t.is(code, 0, stdout);
-  t.regex(stdout, /^# pass 1$|pass 1$/m);
+test('everything in CONTRIBUTING.md works, in its order, for a reader in an empty folder', async (t) => {
+  const directory = await folder({});
+  const blocks = await followPage(t, 'CONTRIBUTING.md', {
+    directory,
+    env: { ...npmSettings(), HOME: process.env.HOME ?? '', npm_config_prefer_offline: 'true' },
+    replace: { 'PATH/TO/fleet-manager-0.1.0.tgz': tarball },
+  });
+  t.true(blocks > 15);
 });
 
 test('npx runs the installed command', async (t) => {
@@ -278,6 +294,90 @@ test('the installed service runs in the sandbox with a drop-in plugin, and repli
   service.kill('SIGTERM');
   t.is((await service.ended).code, 0);
 });
+
+for (const options of [[], ['--ts']])
+  test(`a new action in a folder can be tested, started and called: ${options.join(' ') || 'JavaScript'}`, async (t) => {
+    const directory = await emptyProject();
+    const made = await start(t, ['new', 'action', 'drain_machine', ...options, '--dir', directory]).ended;
+    t.is(made.code, 0, made.stderr);
+    t.regex(made.stdout, /^ {2}npx fleet-manager call drain_machine /m);
+    t.notRegex(made.stdout, /needs this package/);
+    const tested = await run(t, ['npm', 'test'], join(directory, 'drain-machine'));
+    t.is(tested.code, 0, tested.stdout);
+    t.regex(tested.stdout, /^# pass 3$/m);
+    if (!options.includes('--ts')) {
+      const files = ['index.js', 'index.test.js'].map((file) => join('drain-machine', file));
+      const checked = [
+        '--noEmit',
+        '--allowJs',
+        '--checkJs',
+        '--strict',
+        '--module',
+        'nodenext',
+        '--types',
+        'node',
+      ];
+      const { stdout: problems } = await run(
+        t,
+        ['npx', '--no-install', 'tsc', ...checked, ...files],
+        directory,
+      );
+      t.is(problems, '');
+    }
+    await served(t, { PLUGIN_PATHS: directory, PLUGIN_DRAIN_MACHINE_IGNORED: 'load-*' });
+    const { stdout } = await start(t, ['actions', 'drain_machine', '--types'], { PLUGIN_PATHS: directory })
+      .ended;
+    t.regex(stdout, /^ {4}drain_machine: \{$/m);
+  });
+
+for (const options of [['--package'], ['--package', '--ts']])
+  test(`a new package of actions can be tested, packed, installed and served: ${options.join(' ')}`, async (t) => {
+    const directory = await emptyProject();
+    const made = await start(t, ['new', 'action', 'drain_machine', ...options, '--dir', directory]).ended;
+    t.is(made.code, 0, made.stderr);
+    const own = join(directory, 'drain-machine');
+    const tested = await run(t, ['npm', 'test'], own);
+    t.is(tested.code, 0, tested.stdout);
+    t.regex(tested.stdout, /^# pass 3$/m);
+    const { stdout } = await run(t, ['npm', 'pack', '--dry-run', '--json'], own);
+    const [{ files }] = JSON.parse(stdout.slice(stdout.indexOf('[')));
+    const paths: string[] = files.map(({ path }: { path: string }) => path);
+    t.true(paths.some((path) => path.endsWith('drain-machine.js')));
+    t.deepEqual(
+      paths.filter((path) => path.includes('.test.')),
+      [],
+    );
+    await npm(directory, 'install', '--offline', '--no-audit', '--no-fund', './drain-machine');
+    await served(t, { PLUGINS: 'fleet-manager-drain-machine' }, directory);
+  });
+
+/** An empty folder in which the package and a TypeScript compiler are installed. */
+async function emptyProject(): Promise<string> {
+  const directory = await mkdtemp(join(installed, 'project-'));
+  const modules = join(directory, 'node_modules');
+  for (const name of ['typescript', '@types/node', '.bin/tsc']) {
+    await mkdir(dirname(join(modules, name)), { recursive: true });
+    await symlink(join(REPOSITORY, 'node_modules', name), join(modules, name));
+  }
+  return directory;
+}
+
+/** Starts the installed service in the sandbox with the new action, and calls it. */
+async function served(
+  t: ExecutionContext,
+  env: Record<string, string>,
+  directory = installed,
+): Promise<void> {
+  const program = join(installed, 'node_modules/.bin/fleet-manager');
+  const service = startProgram(t, [program, 'serve'], { env: { ...env, HTTP_PORT: '0' }, directory });
+  const [, url = ''] = await service.printed(/^ {2}gateway +(http:\S+)$/m);
+  await service.printed(/accepting requests/);
+  const args = ['call', 'drain_machine', '--cluster', 'sandbox', '--param', 'name=web@*'];
+  const { stdout, stderr } = await start(t, args, { HTTP_PORT: new URL(url).port }).ended;
+  t.deepEqual(JSON.parse(stdout || 'null'), { units: 7 }, stderr);
+  service.kill('SIGTERM');
+  await service.ended;
+}
 
 test("a folder that is added to the package's own plugins is served, also with a package.json of its own", async (t) => {
   const home = await copyOfPackage();
@@ -345,6 +445,26 @@ test('the installed service serves a plugin with its own copies of yup and of th
   const { code, stdout, stderr } = await start(t, ['actions', 'own', '--json'], { PLUGIN_PATHS }).ended;
   t.is(code, 0, stderr);
   t.like(JSON.parse(stdout), { name: 'own', parameters: { required: ['a'], additionalProperties: false } });
+});
+
+test('the installed service serves a package that is installed beside it, from any working directory', async (t) => {
+  const beside = join(installed, 'node_modules/@acme/actions');
+  await mkdir(beside, { recursive: true });
+  t.teardown(() => rm(dirname(beside), { recursive: true }));
+  const about = { name: '@acme/actions', version: '1.2.0', type: 'module', exports: './greet.js' };
+  await writeFile(join(beside, 'package.json'), JSON.stringify(about));
+  await writeFile(join(beside, 'greet.js'), GREET['greet/index.js']);
+  await writeFile(join(beside, 'greeting.js'), GREET['greet/greeting.js']);
+  const env = { PLUGINS: '@acme/actions', PATH: process.env.PATH ?? '' };
+  const cli = join(installed, 'node_modules/fleet-manager/dist/src/cli.js');
+  const elsewhere = { env, directory: await folder({}) };
+  const { code, stdout, stderr } = await startProgram(
+    t,
+    [process.execPath, cli, 'actions', 'greet', '--json'],
+    elsewhere,
+  ).ended;
+  t.is(code, 0, stderr);
+  t.like(JSON.parse(stdout), { name: 'greet' });
 });
 
 test('the installed package reads a policy', async (t) => {
@@ -452,9 +572,29 @@ defineAction({
   handle: async () => ({ b: 'x' }),
 });
 `;
-  const directory = join(installed, 'typed');
-  await mkdir(directory);
-  await writeFile(join(directory, 'index.ts'), source);
+  t.is(await compiled(t, { 'index.ts': source }), '');
+});
+
+test('the types that `actions --types` prints are those of the client, and a wrong parameter does not compile', async (t) => {
+  const { stdout, code } = await start(t, ['actions', '--types'], { PLUGIN_PATHS: await folder(GREET) })
+    .ended;
+  t.is(code, 0);
+  const calling = (parameters: string) => `
+    import { FleetManagerClient } from 'fleet-manager/client';
+    const client = new FleetManagerClient({ urls: ['amqp://localhost'] });
+    export const greeting: string = await client.call('greet', { cluster: 'token', parameters: ${parameters} });
+    export const machines: { id: string }[] = await client.call('list_machines', { cluster: 'token' });
+    // @ts-expect-error nothing is known of it
+    export const other: string = await client.call('other');`;
+  t.is(await compiled(t, { 'index.ts': calling("{ word: 'Hi' }"), 'actions.d.ts': stdout }), '');
+  for (const wrong of ['{ word: 5 }', "{ wrod: 'Hi' }"])
+    t.regex(await compiled(t, { 'index.ts': calling(wrong), 'actions.d.ts': stdout }), /index\.ts\(4,/);
+});
+
+/** The compiler's output for files beside the installed package. */
+async function compiled(t: ExecutionContext, files: Record<string, string>): Promise<string> {
+  const directory = await mkdtemp(join(installed, 'typed-'));
+  for (const [name, text] of Object.entries(files)) await writeFile(join(directory, name), text);
   await writeFile(join(directory, 'package.json'), '{"type": "module"}');
   const compilerOptions = {
     module: 'NodeNext',
@@ -465,8 +605,11 @@ defineAction({
     types: ['node'],
     typeRoots: [join(REPOSITORY, 'node_modules/@types')],
   };
-  await writeFile(join(directory, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['index.ts'] }));
-  const { code, stdout } = await run(t, [join(REPOSITORY, 'node_modules/.bin/tsc'), '-p', directory]);
-  t.is(stdout, '');
-  t.is(code, 0);
-});
+  await writeFile(
+    join(directory, 'tsconfig.json'),
+    JSON.stringify({ compilerOptions, files: Object.keys(files) }),
+  );
+  const tsc = join(REPOSITORY, 'node_modules/.bin/tsc');
+  const { stdout, stderr } = await run(t, [tsc, '-p', directory, '--pretty', 'false']);
+  return `${stdout}${stderr}`;
+}

@@ -102,7 +102,12 @@ if (rabbitmq() !== undefined) {
           for (let times = 0; times < 50; times++) seen.push(await claimed());
         },
       };
-      const served = await serve(t, t.context.broker, { CLAIMS_ETCD_URL: etcd.url }, { isolation });
+      const served = await serve(
+        t,
+        t.context.broker,
+        { CLAIMS_ETCD_URL: etcd.url },
+        { isolation: () => isolation },
+      );
       await eventually('it has its lease', async () => (await claimed()) === 1);
       await served.service.stop();
       t.deepEqual(new Set(seen), new Set([1]));

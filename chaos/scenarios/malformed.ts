@@ -40,7 +40,7 @@ export const malformed: Scenario = {
           const kind = MALFORMED[pairs++ % MALFORMED.length];
           if (kind === undefined) return;
           const { content, properties } = kind.make(queue);
-          bad.push({ kind: kind.name, entry: await caller.sendRaw(content, NONE, properties) });
+          bad.push({ kind: kind.name, entry: await caller.sendRaw(content, { action: NONE }, properties) });
           good.push(await caller.ask(next()));
         }
       };

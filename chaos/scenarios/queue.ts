@@ -117,7 +117,7 @@ async function purgedAndDeleted(run: Run): Promise<Ended> {
       for (const entry of ledger.owed()) entry.sending = 'uncertain';
     }
     await operator.deleteQueue(`${part.queue}_error`);
-    await caller.sendRaw(Buffer.from('no request'), 'none', { replyTo: undefined });
+    await caller.sendRaw(Buffer.from('no request'), { action: 'none' }, { replyTo: undefined });
   });
   return end(part);
 }
@@ -140,7 +140,7 @@ async function full(run: Run): Promise<Ended> {
   // The response to it says that the broker has the message.
   await operator.checkQueue(`${name}_error`);
   await loaded(part, run, async () => {
-    await caller.sendRaw(Buffer.from('no request'), 'none', { replyTo: undefined });
+    await caller.sendRaw(Buffer.from('no request'), { action: 'none' }, { replyTo: undefined });
     if (!(await logs(worker, 'queue full'))) misses.push('the service did not say that a queue is full');
     caller.takeDeadLetters();
     if (!(await logs(worker, 'queue no longer full')))

@@ -130,12 +130,9 @@ async function closeLinks(run: Run, claims?: Claims): Promise<Part> {
     for (let left = TURNS; left > 0; left--) await pair.caller.send({ action: UNIT_CHANGE, parameters });
     await ledger.settled(HANGS_MS);
   }
-  const next = (): Sending => {
-    // Without claims, workers do not agree on units.
-    return claims === undefined
-      ? change(run)
-      : anyChange(run, { units: FEW_UNITS, holdMs: run.random.between(500, 1_500) });
-  };
+  const changeOfUnits = () => anyChange(run, { units: FEW_UNITS, holdMs: run.random.between(500, 1_500) });
+  // Without claims, workers agree on neither units nor keys.
+  const next = claims === undefined ? () => change(run) : withKeys(run, changeOfUnits);
   const load = pair.caller.load(IN_FLIGHT, next, () => over);
   for (let left = run.long ? 40 : 5; left > 0; left--) misses.push(...(await pair.interrupt()));
   over = true;
@@ -151,6 +148,20 @@ function anyChange(run: Run, { units, holdMs }: { units: number; holdMs: number 
   if (run.random.pick([true, false])) return change(run);
   const unit = `unit${run.random.between(1, units)}.service`;
   return { action: UNIT_CHANGE, parameters: { unit, hold_ms: holdMs } };
+}
+
+/** Half of the changes have a key, and are asked for three times, at once or later. */
+function withKeys({ random }: Run, next: () => Sending): () => Sending {
+  const again: Sending[] = [];
+  return () => {
+    const [repeated] = random.pick([true, false]) ? again.splice(random.between(0, again.length - 1), 1) : [];
+    if (repeated !== undefined) return repeated;
+    const sending = next();
+    if (random.pick([true, false])) return sending;
+    const named = { ...sending, key: randomUUID() };
+    again.push(named, named);
+    return named;
+  };
 }
 
 function change({ random }: Run): Sending {
@@ -221,10 +232,10 @@ async function killWorkers(run: Run, claims: Claims): Promise<Part> {
     env: { ...ledger.env, ...claims, CONCURRENCY: '10' },
   });
   let over = false;
-  const next = () => ({
+  const next = withKeys(run, () => ({
     ...anyChange(run, { units: UNITS, holdMs: random.between(0, 300) }),
     timeoutMs: TIMEOUT_MS,
-  });
+  }));
   const load = caller.load(IN_FLIGHT, next, () => over);
   for (let left = KILLS; left > 0; left--) {
     await sleep(random.between(500, 2_000));

@@ -12,6 +12,8 @@ export interface Sending {
   /** An etcd token, or the name of a cluster. */
   cluster?: string;
   timeoutMs?: number;
+  /** The idempotency key. */
+  key?: string | undefined;
 }
 
 export interface Queues {
@@ -74,25 +76,33 @@ export class Caller {
 
   /** Sends a request. While the broker is away, it waits until it is back. */
   async send(
-    { action, parameters = {}, cluster, timeoutMs }: Sending,
+    { action, parameters = {}, cluster, timeoutMs, key }: Sending,
     options: Options.Publish = {},
   ): Promise<Entry> {
     const body = { action, action_parameters: parameters, etcd_token: cluster };
     const content = Buffer.from(JSON.stringify({ status: 'not_started', request_body: body }));
-    const headers = timeoutMs === undefined ? {} : { 'timeout-ms': timeoutMs };
-    return this.sendRaw(content, action, { headers, ...options });
+    const headers = {
+      ...(timeoutMs !== undefined && { 'timeout-ms': timeoutMs }),
+      ...(key !== undefined && { 'idempotency-key': key }),
+    };
+    return this.sendRaw(content, { action, key }, { headers, ...options });
   }
 
   /**
    * Sends any bytes.
-   * @param action the one that they name, for the ledger
+   * @param named what they name, for the ledger
    */
-  async sendRaw(content: Buffer, action: string, options: Options.Publish = {}): Promise<Entry> {
+  async sendRaw(
+    content: Buffer,
+    { action, key }: Pick<Entry, 'action' | 'key'>,
+    options: Options.Publish = {},
+  ): Promise<Entry> {
     await this.#connected;
     const id = randomUUID();
     const entry: Entry = {
       id,
       action,
+      key,
       sending: 'sent',
       replies: [],
       deadLetters: [],

@@ -2,13 +2,15 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ERROR_CODES } from '../../src/api/error-codes.js';
+import { ERROR_CODES, errorCodeInfo } from '../../src/api/error-codes.js';
 import type { Run } from '../scenario.js';
 
 /** A request, and what came of it. */
 export interface Entry {
   readonly id: string;
   readonly action: string;
+  /** The idempotency key; undefined: it has none. */
+  readonly key?: string | undefined;
   /**
    * `confirmed`: the broker has it for certain. `uncertain`: it may have never arrived, or there was no queue for it, so nobody
    * owes a reply.
@@ -51,7 +53,7 @@ export interface Expected {
   claims?: boolean;
 }
 
-/** What the ledger shows. All but the last three should be 0. */
+/** What the ledger shows. All but the last three should be 0. Requests with the same idempotency key are one change. */
 export interface Audit {
   /** No reply, and not dead-lettered. */
   lost: number;
@@ -181,16 +183,21 @@ export class Ledger {
     }
     const all = [...this.entries.values()];
     const changes = all.filter(({ action }) => CHANGES.has(action));
+    const groups = grouped(changes);
+    const runsOf = (group: readonly Entry[]) => group.reduce((sum, { id }) => sum + (begun.get(id) ?? 0), 0);
+    const wasMade = (group: readonly Entry[]) => group.some(({ id }) => ended.has(id));
     const replied = (entry: Entry, fits: (outcome: string) => boolean) =>
       entry.replies.some(({ outcome }) => fits(outcome));
     const saysNotDone = (outcome: string) => outcome in ERROR_CODES && !MAY_BE_DONE.has(outcome);
     const saysDone = (outcome: string) => outcome === 'completed';
     return {
       lost: this.owed().length,
-      doneTwice: changes.filter(({ id }) => (begun.get(id) ?? 0) > 1).length,
+      doneTwice: groups.filter((group) => runsOf(group) > 1).length,
       doneToldFailed: changes.filter((each) => begun.has(each.id) && replied(each, saysNotDone)).length,
-      notDoneToldDone: changes.filter((each) => !ended.has(each.id) && replied(each, saysDone)).length,
-      contradictory: changes.filter(({ replies }) => this.#contradict(replies)).length,
+      notDoneToldDone: groups.filter(
+        (group) => !wasMade(group) && group.some((each) => replied(each, saysDone)),
+      ).length,
+      contradictory: groups.filter((group) => this.#contradict(repliesOf(group))).length,
       overlapping: overlapping(effects),
       repliedTwice: all.filter(({ replies }) => replies.length > 1).length,
       unknown: changes.filter((each) => replied(each, (outcome) => outcome === 'outcome_unknown')).length,
@@ -236,6 +243,23 @@ export class Ledger {
     }
     return [...counts].map(([outcome, count]) => `${count} ${outcome}`).join(' + ') || 'none';
   }
+}
+
+/** The requests of each change: those with one key, and each one without a key. */
+function grouped(entries: readonly Entry[]): Entry[][] {
+  const groups = new Map<string, Entry[]>();
+  for (const entry of entries) {
+    const name = entry.key ?? entry.id;
+    groups.set(name, [...(groups.get(name) ?? []), entry]);
+  }
+  return [...groups.values()];
+}
+
+/** Of several requests with one key, one may be refused while another one is made. */
+function repliesOf(group: readonly Entry[]): readonly ReplySeen[] {
+  const [only, ...others] = group;
+  if (only !== undefined && others.length === 0) return only.replies;
+  return group.flatMap(({ replies }) => replies.filter(({ outcome }) => !errorCodeInfo(outcome).retryable));
 }
 
 function isOpen({ replies, deadLetters }: Entry): boolean {

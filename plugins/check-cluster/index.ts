@@ -48,7 +48,7 @@ export default defineAction({
     }),
   )
     .required()
-    .meta({ description: 'The findings, the hosts first.' }),
+    .meta({ display: 'records', description: 'The findings, the hosts first.' }),
   inject: { fleet: FleetTransport, clock: Clock },
 
   async handle({ cluster, signal: call, deadline }, { fleet, clock }) {

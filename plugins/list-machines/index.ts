@@ -14,9 +14,10 @@ export default defineAction({
   }),
   result: array(
     object({
-      id: string().required().meta({ description: 'The machine id.' }),
-      primaryIP: string().nullable().defined().meta({ description: 'Its address in fleet.' }),
+      id: string().required().meta({ column: 'MACHINE', description: 'The machine id.' }),
+      primaryIP: string().nullable().defined().meta({ column: 'IP', description: 'Its address in fleet.' }),
       metadata: stringMap().required().meta({
+        column: 'METADATA',
         description: 'The metadata of the machine in fleet, such as its region.',
       }),
     }),

@@ -27,7 +27,7 @@ export default defineAction({
   }),
   result: array(
     object({
-      name: string().required().meta({ description: "The unit's name." }),
+      name: string().required().meta({ column: 'UNIT', description: "The unit's name." }),
       options: array(
         object({
           section: string().defined().meta({ description: 'The section of the unit file.' }),
@@ -37,15 +37,18 @@ export default defineAction({
       )
         .required()
         .meta({ description: 'The unit file, one entry for each option.' }),
-      desiredState: string().nullable().defined().meta({ description: 'inactive, loaded or launched.' }),
-      currentState: string()
+      desiredState: string()
         .nullable()
         .defined()
-        .meta({ description: 'inactive, loaded or launched; launched does not mean healthy.' }),
-      machineID: string()
-        .nullable()
-        .defined()
-        .meta({ description: 'The machine that it is scheduled to; null: none, or the unit is global.' }),
+        .meta({ column: 'DSTATE', description: 'inactive, loaded or launched.' }),
+      currentState: string().nullable().defined().meta({
+        column: 'STATE',
+        description: 'inactive, loaded or launched; launched does not mean healthy.',
+      }),
+      machineID: string().nullable().defined().meta({
+        column: 'TARGET',
+        description: 'The machine that it is scheduled to; null: none, or the unit is global.',
+      }),
     }),
   ).required(),
   inject: { fleet: FleetTransport },

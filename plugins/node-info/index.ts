@@ -54,6 +54,7 @@ export default defineAction({
       }),
   }),
   result: mapOf(nodeInfo).required().meta({
+    column: 'NODE',
     description: 'A map from each node to its information; a value that could not be read is null.',
   }),
   inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },

@@ -9,18 +9,21 @@ const disk = object({
   size_mb: wholeOrNull().meta({ description: 'Its size, in MiB.' }),
   used_mb: wholeOrNull().meta({ description: 'The used space, in MiB.' }),
   available_mb: wholeOrNull().meta({ description: 'The available space, in MiB.' }),
-  used_percent: wholeOrNull().meta({ description: 'The use% that df shows; null where it shows none.' }),
+  used_percent: wholeOrNull().meta({
+    column: 'DISK%',
+    description: 'The use% that df shows; null where it shows none.',
+  }),
 });
 
 const os = object({
   id: textOrNull().meta({ description: 'Its ID, such as coreos; linux when it has none.' }),
   version: textOrNull().meta({ description: 'Its VERSION_ID, or else its VERSION.' }),
-  name: textOrNull().meta({ description: 'Its PRETTY_NAME.' }),
+  name: textOrNull().meta({ column: 'OS', description: 'Its PRETTY_NAME.' }),
 });
 
 const docker = object({
   client_version: textOrNull().meta({ description: 'The version of the client.' }),
-  server_version: textOrNull().meta({ description: 'The version of the server.' }),
+  server_version: textOrNull().meta({ column: 'DOCKER', description: 'The version of the server.' }),
 });
 
 const memory = object({
@@ -37,18 +40,18 @@ export const nodeInfo = object({
   }),
   coreos_version: textOrNull().meta({ description: 'The text of /etc/os-release.' }),
   docker_version: textOrNull().meta({ description: 'The text of `docker version`.' }),
-  errors: array(string().defined())
-    .required()
-    .meta({ description: 'Why values could not be read; empty when all were read.' }),
   disk: disk.nullable().defined().meta({ description: 'The file system that holds /var/lib/docker.' }),
   os: os.nullable().defined().meta({ description: 'The values of /etc/os-release.' }),
   docker: docker.nullable().defined().meta({ description: 'The versions in `docker version`.' }),
   load: array(number().required())
     .nullable()
     .defined()
-    .meta({ description: 'The load of the last 1, 5 and 15 minutes.' }),
+    .meta({ column: 'LOAD', description: 'The load of the last 1, 5 and 15 minutes.' }),
   memory: memory.nullable().defined().meta({ description: 'The memory of the machine.' }),
   uptime_seconds: wholeOrNull().meta({ description: 'How long the machine has been up.' }),
+  errors: array(string().defined())
+    .required()
+    .meta({ column: 'ERRORS', description: 'Why values could not be read; empty when all were read.' }),
 });
 
 /** The information of a node; a value that could not be read is null, with the reason in `errors`. */

@@ -36,17 +36,24 @@ export default defineAction({
   result: array(
     object({
       name: string().required().meta({
+        column: 'UNIT',
         description:
           "The unit's name; a global unit has a state on every machine that meets its requirements.",
       }),
       hash: string().nullable().defined().meta({ description: 'The sha1 of the running unit file.' }),
-      machineID: string().nullable().defined().meta({ description: 'The id of the machine.' }),
+      machineID: string()
+        .nullable()
+        .defined()
+        .meta({ column: 'MACHINE', description: 'The id of the machine.' }),
       systemdLoadState: string().nullable().defined().meta({ description: 'Such as loaded, not-found.' }),
       systemdActiveState: string()
         .nullable()
         .defined()
-        .meta({ description: 'Such as active, inactive, failed.' }),
-      systemdSubState: string().nullable().defined().meta({ description: 'Such as running, dead, exited.' }),
+        .meta({ column: 'ACTIVE', description: 'Such as active, inactive, failed.' }),
+      systemdSubState: string()
+        .nullable()
+        .defined()
+        .meta({ column: 'SUB', description: 'Such as running, dead, exited.' }),
     }),
   ).required(),
   inject: { fleet: FleetTransport, clock: Clock },

@@ -51,6 +51,11 @@ export class Policy implements AccessPolicy {
     return applicable(this.#grantOf(question), question).map(({ name }) => name);
   }
 
+  /** The names of the rules that are for this caller, action and cluster, and for some units only. */
+  rulesOfUnits(question: Question): string[] {
+    return this.#grantOf(question).rules.flatMap(({ name, units }) => (units === undefined ? [] : [name]));
+  }
+
   #grantOf(question: Question): Grant {
     const { caller, action, cluster } = question;
     // No part but the last may contain a line break: neither action nor key, and of vouchers there are four.

@@ -20,10 +20,12 @@ export type RequestLog = Logger;
 export type Target = 'cluster' | 'optional' | 'none';
 
 /** The first argument of `handle`. */
-export interface ActionRequest<P, C> {
+export interface ActionRequest<P, C, S = unknown> {
   /** Checked against the action's schema, defaults filled in. */
   parameters: P;
   cluster: C;
+  /** The settings that the action declares, with defaults filled in, frozen; empty when it declares none. Never log a secret one. */
+  settings: S;
   /** Aborted at the deadline, and when the grace time of a shutdown ends. Pass it to everything that takes a signal. */
   signal: AbortSignal;
   /**
@@ -70,6 +72,7 @@ export interface ActionDefinition<
   R extends Schema,
   T extends Target,
   I extends Record<string, Token<unknown>>,
+  S extends ObjectSchema<AnyObject> = ObjectSchema<Record<never, never>>,
 > {
   /** The action's name on the wire, `snake_case`, unique among all plugins. */
   name: string;
@@ -99,13 +102,22 @@ export interface ActionDefinition<
    * checked in production.
    */
   result: R;
+  /**
+   * What operators set for the action: each field is the setting `PLUGIN_<NAME>_<FIELD>`, in upper case, such as
+   * `PLUGIN_COUNT_UNITS_MAX_AGE` for `maxAge` of `count_units`. Every field needs `meta({ description })`, and a secret one
+   * `meta({ secret: true })`. A service that serves the action does not start while one is missing or wrong.
+   */
+  settings?: S;
   /** How long one run may take, in milliseconds; at most the service's five minutes. */
   timeoutMs?: number;
   /** The dependencies that `handle` needs, by token. */
   inject?: I;
   /** The version of the plugin contract that the plugin was written for; by default this `CONTRACT_VERSION`. */
   contract?: number;
-  handle(request: ActionRequest<InferType<P>, ClusterOf<T>>, injected: Injected<I>): Promise<ResultOf<R>>;
+  handle(
+    request: ActionRequest<InferType<P>, ClusterOf<T>, Readonly<InferType<S>>>,
+    injected: Injected<I>,
+  ): Promise<ResultOf<R>>;
   /**
    * Finds out what came of an earlier run of the same request, whose worker has ended in the middle of it. It may finish what
    * that run began. No other change of the same units runs meanwhile. It is used only where workers have a claim store; without
@@ -113,7 +125,7 @@ export interface ActionDefinition<
    * @returns the result of the request; undefined: it cannot be known, and the caller gets `outcome_unknown`
    */
   probe?(
-    request: ActionRequest<InferType<P>, ClusterOf<T>>,
+    request: ActionRequest<InferType<P>, ClusterOf<T>, Readonly<InferType<S>>>,
     injected: Injected<I>,
   ): Promise<ResultOf<R> | undefined>;
   /** Called once when the service stops. */
@@ -130,6 +142,7 @@ export interface Action {
   readonly coalesce?: boolean;
   readonly parameters: ObjectSchema<AnyObject>;
   readonly result: Schema;
+  readonly settings?: ObjectSchema<AnyObject>;
   readonly timeoutMs?: number;
   readonly inject?: Record<string, Token<unknown>>;
   readonly contract?: number;
@@ -150,7 +163,8 @@ export function defineAction<
   R extends Schema,
   T extends Target,
   const I extends Record<string, Token<unknown>> = Record<never, never>,
->(definition: ActionDefinition<P, R, T, I>): Action {
+  S extends ObjectSchema<AnyObject> = ObjectSchema<Record<never, never>>,
+>(definition: ActionDefinition<P, R, T, I, S>): Action {
   const action: unknown = Object.freeze({
     contract: CONTRACT_VERSION,
     ...definition,

@@ -25,6 +25,16 @@ export const ERROR_CODES = {
   unit_is_global: caller('The action does not support global units.'),
   machine_not_found: caller('The machine is not in the cluster, or no longer.'),
   forbidden: caller('The policy of this service does not allow this connection or this operation.'),
+  idempotency_key_reused: caller(
+    'The caller has used this idempotency key for another request; nothing was done.',
+  ),
+  idempotency_key_in_use: caller(
+    'An earlier request with this idempotency key still runs; sent again with the same key, the request gets its reply.',
+    true,
+  ),
+  idempotency_unavailable: service(
+    'The service has no claim store, without which it keeps no promise for an idempotency key; nothing was done.',
+  ),
   cluster_busy: service(
     'Too many requests for this cluster, for one unit of it, or without a cluster are waiting; try again later.',
     true,
@@ -74,8 +84,8 @@ export const ERROR_CODES = {
   internal: service('An unexpected failure; the log of the service has the reason under the request id.'),
 } as const satisfies Record<string, ErrorCodeInfo>;
 
-function caller(summary: string): ErrorCodeInfo {
-  return { fault: 'caller', retryable: false, summary };
+function caller(summary: string, retryable = false): ErrorCodeInfo {
+  return { fault: 'caller', retryable, summary };
 }
 
 function service(summary: string, retryable = false): ErrorCodeInfo {

@@ -106,6 +106,7 @@ export interface ClusterHostsReport {
  * one that is frozen does. With any other code, and with the signal's reason, nothing was changed.
  */
 export interface FleetTransport {
+  /** The machines that fleet lists. */
   machines(cluster: Cluster, options: ListOptions): Promise<Machine[]>;
   /**
    * Says what is missing when the cluster is known to list fewer machines than it has; undefined when nothing is known to
@@ -117,15 +118,17 @@ export interface FleetTransport {
    * @param options `timeoutMs`: how long each host has to answer, in milliseconds; by default and at most 3000
    */
   hosts(cluster: Cluster, options: Cancellable & { timeoutMs?: number }): Promise<ClusterHostsReport>;
+  /** The units, each with its file and the states that fleet has of it. */
   units(cluster: Cluster, options: ListOptions): Promise<Unit[]>;
   /** One unit, or undefined when the cluster has no unit with this name. */
   unit(cluster: Cluster, name: string, options: UnitReadOptions): Promise<Unit | undefined>;
+  /** The systemd states of the units, one for each unit and machine. */
   unitStates(cluster: Cluster, options: StateListOptions): Promise<UnitState[]>;
   /** Like `units`, for a result. */
   unitRows(cluster: Cluster, options: ListOptions): Promise<RowList<Unit>>;
   /** Like `unitStates`, for a result. */
   unitStateRows(cluster: Cluster, options: StateListOptions): Promise<RowList<UnitState>>;
-  /** Throws `unit_not_found`. */
+  /** Changes what fleet makes of a unit, which takes a while: read its states to see it. Throws `unit_not_found`. */
   setDesiredState(cluster: Cluster, name: string, state: DesiredState, options: ChangeOptions): Promise<void>;
   /** Creates the unit, or replaces it when its options differ. */
   putUnit(
@@ -133,7 +136,7 @@ export interface FleetTransport {
     unit: { name: string; desiredState: DesiredState; options: UnitOption[] },
     options: Cancellable,
   ): Promise<void>;
-  /** Resolves with false when there was no such unit. */
+  /** Stops and removes the unit. Resolves with false when there was no such unit. */
   destroyUnit(cluster: Cluster, name: string, options: Cancellable): Promise<boolean>;
 }
 

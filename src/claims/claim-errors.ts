@@ -9,6 +9,14 @@ export function unavailable(reason: string, cause?: unknown): ActionError {
   );
 }
 
+/** The error of a change whose idempotency key its caller has used for another one. */
+export function keyReused(): ActionError {
+  return new ActionError(
+    'idempotency_key_reused',
+    'Nothing was done: the idempotency key of this request was used for a request with another action, cluster or parameters; give each change a key of its own',
+  );
+}
+
 /** Why a change is stopped when its worker has not reached the store for a while. */
 export function leaseLost(): ActionError {
   return new ActionError(

@@ -14,11 +14,25 @@ export interface ClaimRecord {
   action: string;
   /** Whether another worker may have got the same message before. */
   repeated: boolean;
+  /** Of one that its caller has named with an idempotency key. */
+  named?: RecordedName;
   /** The wall time at which it began. */
   begunAt?: string;
   settled?: StoredReply;
   /** The wall time at which its outcome was known. */
   settledAt?: string;
+}
+
+/** What is known of the request that has a claim by its idempotency key. */
+export interface RecordedName {
+  /** The id of the request. */
+  id: string;
+  /** A hash of what it asks for. */
+  askedFor: string;
+  /** A hash of its message; undefined: nothing identifies that. */
+  message?: string;
+  /** The id of the request for which a lost worker began it; undefined: of this one. */
+  begunFor?: string;
 }
 
 /** A reply that is too large is not kept, only what kind of reply it was. */
@@ -62,6 +76,12 @@ export function replyOf(stored: StoredReply): Reply {
   };
 }
 
+/** The code of a stored error; undefined: it is none. */
+export function codeOf(stored: StoredReply): string | undefined {
+  if ('bytes' in stored) return stored.code;
+  return stored.status === 'error' ? stored.body.code : undefined;
+}
+
 export function encodeRecord(record: ClaimRecord): string {
   return stringifyExactly(record);
 }
@@ -75,7 +95,7 @@ export function decodeRecord(value: string): ClaimRecord | undefined {
     if (error instanceof SyntaxError) return undefined;
     throw error;
   }
-  const { state, worker, run, action, repeated, begunAt, settled, settledAt } = fieldsOf(given);
+  const { state, worker, run, action, repeated, named, begunAt, settled, settledAt } = fieldsOf(given);
   if (state !== 'claimed' && state !== 'begun' && state !== 'settled') return undefined;
   if (!isText(worker) || !isText(run) || !isText(action) || typeof repeated !== 'boolean') return undefined;
   if (state === 'settled' && !isStoredReply(settled)) return undefined;
@@ -85,10 +105,25 @@ export function decodeRecord(value: string): ClaimRecord | undefined {
     run,
     action,
     repeated,
+    ...(named !== undefined && { named: recordedName(named) }),
     ...(isText(begunAt) && { begunAt }),
     ...(isStoredReply(settled) && { settled }),
     ...(isText(settledAt) && { settledAt }),
   };
+}
+
+function recordedName(value: unknown): RecordedName {
+  const { id, askedFor, message, begunFor } = fieldsOf(value);
+  return {
+    id: textOf(id),
+    askedFor: textOf(askedFor),
+    ...(isText(message) && { message }),
+    ...(isText(begunFor) && { begunFor }),
+  };
+}
+
+function textOf(value: unknown): string {
+  return isText(value) ? value : '';
 }
 
 function isStoredReply(value: unknown): value is StoredReply {

@@ -8,9 +8,9 @@ import { reasonOf } from '../lib/errors.js';
 import { settledWithin } from '../lib/settled-within.js';
 import type { WatchUpstream } from '../lib/upstream.js';
 import { HttpClient } from '../network/http-client.js';
-import { unavailable } from './claim-errors.js';
+import { keyReused, unavailable } from './claim-errors.js';
 import { ClaimLeases } from './claim-leases.js';
-import { type ClaimRecord, decodeRecord, encodeRecord } from './claim-record.js';
+import { type ClaimRecord, decodeRecord, encodeRecord, type RecordedName } from './claim-record.js';
 import { decide } from './decide.js';
 import { type Comparison, EtcdClient } from './etcd-client.js';
 import { EtcdError, LEASE_NOT_FOUND } from './etcd-error.js';
@@ -56,6 +56,22 @@ function isSince({ repeated, begunAt, settledAt }: ClaimRecord, time: number): b
   return repeated && at !== undefined && Date.parse(at) > time - CLOCKS_DIFFER_MS - UNNOTICED_MS;
 }
 
+function nameOf({ id, key, named }: ChangeToClaim): RecordedName | undefined {
+  return named && { id, askedFor: named.askedFor, ...(key !== undefined && { message: key }) };
+}
+
+function isIdentified({ key, named }: ChangeToClaim): boolean {
+  return key !== undefined || named !== undefined;
+}
+
+/** The record of a change that a lost worker has begun. */
+function begunBefore(record: ClaimRecord, { begunAt = '', named: earlier }: ClaimRecord): ClaimRecord {
+  const begun: ClaimRecord = { ...record, state: 'begun', begunAt };
+  const { named } = record;
+  if (named === undefined || earlier === undefined) return begun;
+  return { ...begun, named: { ...named, begunFor: earlier.begunFor ?? earlier.id } };
+}
+
 /** One attempt to claim a change, until it is claimed or given up. */
 interface Attempt {
   change: ChangeToClaim;
@@ -65,8 +81,8 @@ interface Attempt {
   readonly tried: { claim: WrittenClaim; lease: LiveLease }[];
   /** The run for which it waited, if that one was of a repeated delivery: then both are the same message. */
   waitedFor: string | undefined;
-  /** Whether another worker that is alive has it, as far as is known. */
-  isElsewhere: boolean;
+  /** Whether another worker that is alive has it, as far as is known; `other`: for another message. */
+  elsewhere: 'same' | 'other' | undefined;
 }
 
 /** The workers' agreement on changes, in etcd: see decision 21. */
@@ -125,18 +141,19 @@ export class ClaimStore implements ChangeClaims {
     const attempt: Attempt = {
       change,
       // Without a key of its own nobody looks for it: it only shows whether the run goes on.
-      key: claimKey(change.key ?? randomUUID()),
+      key: claimKey(change.named?.key ?? change.key ?? randomUUID()),
       run: randomUUID(),
       tried: [],
       waitedFor: undefined,
-      isElsewhere: false,
+      elsewhere: undefined,
     };
     try {
       return await this.#untilClaimed(attempt, signal);
     } catch (error) {
       // The next request with this key must not wait for it.
       for (const { claim, lease } of attempt.tried) void this.#held(attempt, lease, claim).release();
-      throw attempt.isElsewhere ? new MadeElsewhere(error) : error;
+      const { elsewhere } = attempt;
+      throw elsewhere === undefined ? error : new MadeElsewhere(error, elsewhere === 'other');
     }
   }
 
@@ -163,6 +180,7 @@ export class ClaimStore implements ChangeClaims {
   /** @returns undefined: not now */
   async #try(attempt: Attempt, signal: AbortSignal): Promise<Claimed | undefined> {
     const { change, key, run } = attempt;
+    const named = nameOf(change);
     const lease = await this.#worker.live(signal);
     const record: ClaimRecord = {
       state: 'claimed',
@@ -170,6 +188,7 @@ export class ClaimStore implements ChangeClaims {
       run,
       action: change.action,
       repeated: change.isRepeated,
+      ...(named && { named }),
     };
     const claim: WrittenClaim = { key, record, revision: undefined, before: undefined };
     const created = await this.#put(attempt, lease, claim, [{ key, is: 'absent' }], signal);
@@ -185,17 +204,24 @@ export class ClaimStore implements ChangeClaims {
       change.isRepeated ||
       other.run === attempt.waitedFor ||
       isSince(other, this.#options.clock.wallTime() - change.heldMs);
-    const decision = decide(other, owner !== undefined, isRepeated);
-    attempt.isElsewhere = decision.do === 'wait';
-    if (decision.do === 'answer') return { state: 'settled', reply: decision.reply };
+    const decision = decide(other, owner !== undefined, { isRepeated, named });
+    attempt.elsewhere = undefined;
+    if (decision.do === 'answer') {
+      const { reply, replyOf } = decision;
+      return { state: 'settled', reply, ...(replyOf !== undefined && { replyOf }) };
+    }
+    if (decision.do === 'refuse') throw keyReused();
     if (decision.do === 'wait') {
+      attempt.elsewhere = decision.isOther ? 'other' : 'same';
+      if (decision.isOther && change.named?.mayWait === false)
+        throw new Error('it must not wait for another message');
       if (other.repeated) attempt.waitedFor = other.run;
       return undefined;
     }
     const { wasBegun } = decision;
     const taken: WrittenClaim = {
       key,
-      record: wasBegun ? { ...record, state: 'begun', begunAt: other.begunAt ?? '' } : record,
+      record: wasBegun ? begunBefore(record, other) : record,
       revision: undefined,
       before: other.state === 'claimed' ? undefined : other,
     };
@@ -250,7 +276,7 @@ export class ClaimStore implements ChangeClaims {
   #held({ change, run }: Attempt, lease: LiveLease, written: WrittenClaim): HeldClaim {
     const { clock, log } = this.#options;
     return new HeldClaim(
-      { run, action: change.action, written, isKept: change.key !== undefined },
+      { run, action: change.action, written, isKept: isIdentified(change) },
       {
         etcd: this.#etcd,
         leases: this.#leases,

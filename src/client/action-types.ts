@@ -1,7 +1,7 @@
 // Generated from what the plugins declare, by `npm run generate`. Do not edit.
 
 /** The parameters and results of the actions that come with the service. */
-export interface KnownActions {
+export interface ServiceActions {
   /** Checks a cluster and lists what is wrong; a healthy cluster has no findings. */
   check_cluster: {
     parameters: Record<string, never>;
@@ -19,7 +19,33 @@ export interface KnownActions {
       advice: string;
     }[];
   };
-
+  /** Describes the actions of this service. */
+  describe_actions: {
+    parameters: {
+      /** Only actions of this name, or matching this pattern. */
+      name?: string;
+      /** Whether to leave out the schemas of parameters and results. */
+      brief?: boolean;
+    };
+    result: {
+      /** The name of the action. */
+      name: string;
+      /** Its purpose. */
+      summary: string;
+      /** Whether it needs, accepts or refuses an etcd token. */
+      target: 'cluster' | 'optional' | 'none';
+      /** Whether it changes something. */
+      effect: 'read' | 'change';
+      /** What happens to a request that a lost worker may have begun. */
+      redelivery: 'run-again' | 'refuse';
+      /** How long one run may take, in milliseconds. */
+      timeout_ms: number;
+      /** The JSON Schema of its parameters. */
+      parameters?: Record<string, unknown>;
+      /** The JSON Schema of its result. */
+      result?: Record<string, unknown>;
+    }[];
+  };
   /** Lists the machines of a cluster. */
   list_machines: {
     parameters: {
@@ -35,7 +61,6 @@ export interface KnownActions {
       metadata: Record<string, string>;
     }[];
   };
-
   /** Lists the systemd states of the units on each machine of a cluster. */
   list_unit_states: {
     parameters: {
@@ -59,7 +84,6 @@ export interface KnownActions {
       systemdSubState: string | null;
     }[];
   };
-
   /** Lists the units of a cluster with their options and states. */
   list_units: {
     parameters: {
@@ -92,7 +116,6 @@ export interface KnownActions {
       machineID: string | null;
     }[];
   };
-
   /** Shows the operating system, Docker version, disk use, load and memory of nodes. */
   node_info: {
     parameters: {
@@ -109,8 +132,6 @@ export interface KnownActions {
         coreos_version: string | null;
         /** The text of `docker version`. */
         docker_version: string | null;
-        /** Why values could not be read; empty when all were read. */
-        errors: string[];
         /** The file system that holds /var/lib/docker. */
         disk: {
           /** Its size, in MiB. */
@@ -149,10 +170,11 @@ export interface KnownActions {
         } | null;
         /** How long the machine has been up. */
         uptime_seconds: number | null;
+        /** Why values could not be read; empty when all were read. */
+        errors: string[];
       }
     >;
   };
-
   /** Restarts a unit, and checks that it really stopped and is up again. */
   restart_unit: {
     parameters: {
@@ -164,7 +186,6 @@ export interface KnownActions {
     /** A string for people: the states before and after, and how long each step took. */
     result: string;
   };
-
   /** Returns the last lines that a unit wrote to the journal, from every machine it runs on. */
   unit_logs: {
     parameters: {
@@ -185,8 +206,9 @@ export interface KnownActions {
 }
 
 /** The names of the actions that do not change the cluster. */
-export const KNOWN_READS: ReadonlySet<string> = new Set<keyof KnownActions>([
+export const KNOWN_READS: ReadonlySet<string> = new Set<keyof ServiceActions>([
   'check_cluster',
+  'describe_actions',
   'list_machines',
   'list_unit_states',
   'list_units',

@@ -12,6 +12,7 @@ import { OwnUser } from '../rpc/own-user.js';
 import { handedOn, senderOf } from '../rpc/sender.js';
 import type { SetUpStep } from '../rpc/set-up-step.js';
 import { linkSignals } from '../lib/linked-signal.js';
+import { IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, idempotencyKeyHeader } from '../core/idempotency-key.js';
 import { REQUEST_ID } from '../core/request-id.js';
 import { isAccessRefused, WritePermission } from '../rpc/write-permission.js';
 import type { Clock } from '../lib/clock.js';
@@ -232,7 +233,11 @@ export class AmqpRoute implements BrokerRoute {
 
   #take(
     content: Buffer,
-    { correlationId, contentType }: { correlationId?: unknown; contentType?: unknown },
+    {
+      correlationId,
+      contentType,
+      headers,
+    }: { correlationId?: unknown; contentType?: unknown; headers?: Record<string, unknown> | undefined },
   ): void {
     // The reply to a call that was cancelled, or a duplicate.
     const pending = this.#pending.get(String(correlationId));
@@ -240,6 +245,7 @@ export class AmqpRoute implements BrokerRoute {
     try {
       const envelope = this.#codecs.of(content, contentType).decode(content);
       if (!isReply(envelope)) throw new Error('its status is neither completed nor error');
+      if (headers?.[IDEMPOTENCY_REPLAYED] === true) envelope.replayed = true;
       pending.answered(envelope);
     } catch (error) {
       pending.failed(new FleetManagerError('internal', `the reply cannot be read: ${String(error)}`));
@@ -343,11 +349,13 @@ export class AmqpRoute implements BrokerRoute {
 
 /** The properties that say who asks, and what the request is called. @param user that of the connection */
 function originOf(
-  { from, requestId }: RouteOptions,
+  { from, requestId, idempotencyKey }: RouteOptions,
   user: string | undefined,
 ): Pick<Options.Publish, 'userId' | 'headers'> {
   const { userId, headers } = from === undefined ? { userId: user } : handedOn(senderOf(from), user);
-  return { userId, headers: requestId === undefined ? headers : { [REQUEST_ID]: requestId, ...headers } };
+  const named = requestId === undefined ? headers : { [REQUEST_ID]: requestId, ...headers };
+  if (idempotencyKey === undefined) return { userId, headers: named };
+  return { userId, headers: { [IDEMPOTENCY_KEY]: idempotencyKeyHeader(idempotencyKey), ...named } };
 }
 
 function isReply(value: unknown): value is AnswerEnvelope {

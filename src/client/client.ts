@@ -4,20 +4,21 @@ import type { Connect } from '../rpc/open-connection.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { systemClock } from '../lib/clock.js';
+import { isIdempotencyKey, KEY_FORM } from '../core/idempotency-key.js';
 import { activeTrace } from './active-trace.js';
 import { AmqpRoute } from './amqp-route.js';
 import { errorBodyOf } from './error-body.js';
-import type { KnownActions } from './action-types.js';
+import type { ServiceActions } from './action-types.js';
 import { ManagerRoute, type ManagerRouteOptions } from './manager-route.js';
 import { type AnswerEnvelope, type CallOptions, FleetManagerError, type BrokerRoute } from './route.js';
 
-export {
-  type AnswerEnvelope,
-  type CallOptions,
-  FleetManagerError,
-  type KnownActions,
-  type ManagerRouteOptions,
-};
+export { type AnswerEnvelope, type CallOptions, FleetManagerError, type ManagerRouteOptions };
+
+/**
+ * The parameters and results of actions, by name. `fleet-manager actions --types` writes a file that adds those of other plugins, by
+ * declaration merging; so it is declared here, and not only exported.
+ */
+export interface KnownActions extends ServiceActions {}
 
 /** Give one of `urls`, `brokers` and `manager`. */
 export interface ClientOptions {
@@ -73,7 +74,8 @@ export class FleetManagerClient {
    * @throws FleetManagerError with the service's code; `service_unavailable` when no service can be reached, `timeout`
    *   when no reply came in time, `outcome_unknown` when the action may or may not have run
    * @throws the signal's reason when that is aborted
-   * @throws RangeError when `timeoutMs` is not from 1 ms to a day, or `priority` not from 0 to 255
+   * @throws RangeError when `timeoutMs` is not from 1 ms to a day, `priority` not from 0 to 255, or `idempotencyKey` not 1 to 128
+   *   printable ASCII characters
    */
   async call<A extends string>(
     action: A,
@@ -88,12 +90,14 @@ export class FleetManagerClient {
 
   /** Runs an action and returns the reply, also an error reply; without a reply, throws as `call` does. */
   async request(action: string, options: CallOptions = {}): Promise<AnswerEnvelope> {
-    const { timeoutMs, priority } = options;
+    const { timeoutMs, priority, idempotencyKey } = options;
     // Node's timers fire immediately when the delay exceeds 31 bits.
     if (timeoutMs !== undefined && !(timeoutMs >= 1 && timeoutMs <= DAY_MS))
       throw new RangeError(`timeoutMs must be a number from 1 to ${DAY_MS}, not ${timeoutMs}`);
     if (priority !== undefined && !(Number.isInteger(priority) && priority >= 0 && priority <= 255))
       throw new RangeError(`priority must be a whole number from 0 to 255, not ${priority}`);
+    if (idempotencyKey !== undefined && !isIdempotencyKey(idempotencyKey))
+      throw new RangeError(`idempotencyKey must be ${KEY_FORM}`);
     return this.#route.request(action, { ...options, trace: options.trace ?? activeTrace() });
   }
 

@@ -1,5 +1,6 @@
 import ky, { type KyInstance, type Options } from 'ky';
 import type { ActionDescription } from '../core/action-description.js';
+import { IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, idempotencyKeyHeader } from '../core/idempotency-key.js';
 import { parseExactly, stringifyExactly } from '../lib/exact-json.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import { linkSignals } from '../lib/linked-signal.js';
@@ -26,6 +27,13 @@ export interface HttpRouteOptions {
   token: string | undefined;
 }
 
+/** What `GET /v1/actions` tells. */
+export interface GatewayCatalogue {
+  actions: ActionDescription[];
+  /** The etcd token of the simulated cluster; undefined: the service is no sandbox. */
+  sandboxCluster: string | undefined;
+}
+
 /** Time for the service's reply to arrive after the deadline. */
 const TRANSPORT_MS = 5_000;
 
@@ -46,16 +54,20 @@ export class HttpRoute implements Route {
   }
 
   /**
-   * The actions that the service serves.
+   * The actions that the service serves, and the cluster of a service that is a sandbox.
    * @throws FleetManagerError with the gateway's code; `service_unavailable` when no gateway responds
    */
-  async describe(): Promise<ActionDescription[]> {
+  async catalogue(): Promise<GatewayCatalogue> {
     const response = await this.#fetch('v1/actions', {}).catch((error: unknown) => {
       throw this.#noResponse(error);
     });
-    const { actions, response_body: refusal } = fieldsOf(response);
+    const { actions, sandbox_cluster: cluster, response_body: refusal } = fieldsOf(response);
     // The service guarantees this shape.
-    if (Array.isArray(actions)) return actions as ActionDescription[];
+    if (Array.isArray(actions))
+      return {
+        actions: actions as ActionDescription[],
+        sandboxCluster: typeof cluster === 'string' ? cluster : undefined,
+      };
     const { code = 'internal', errors } = errorBodyOf(refusal);
     const reason = errors.length > 0 ? errors.join('; ') : 'its response has no reason';
     throw new FleetManagerError(
@@ -65,7 +77,7 @@ export class HttpRoute implements Route {
   }
 
   async request(action: string, options: CallOptions): Promise<AnswerEnvelope> {
-    const { cluster, parameters, timeoutMs = DEFAULT_TIMEOUT_MS, signal, trace } = options;
+    const { cluster, parameters, timeoutMs = DEFAULT_TIMEOUT_MS, signal, trace, idempotencyKey } = options;
     signal?.throwIfAborted();
     if (this.#closed.signal.aborted) throw closedError();
     const body = encoded(() =>
@@ -80,6 +92,7 @@ export class HttpRoute implements Route {
           ...traceHeadersIn(trace ?? NO_TRACE),
           'content-type': 'application/json',
           'timeout-ms': String(timeoutMs),
+          ...(idempotencyKey !== undefined && { [IDEMPOTENCY_KEY]: idempotencyKeyHeader(idempotencyKey) }),
         },
         timeout: timeoutMs + TRANSPORT_MS,
         signal: link.signal,
@@ -101,7 +114,11 @@ export class HttpRoute implements Route {
 
   /** @throws the error of `fetch`; SyntaxError for a response that is not JSON */
   async #fetch(path: string, options: Options): Promise<unknown> {
-    return parseExactly(await (await this.#gateway(path, options)).text());
+    const response = await this.#gateway(path, options);
+    const reply = parseExactly(await response.text());
+    return response.headers.get(IDEMPOTENCY_REPLAYED) === 'true'
+      ? { ...fieldsOf(reply), replayed: true }
+      : reply;
   }
 
   #noResponse(error: unknown): FleetManagerError {

@@ -2,6 +2,7 @@ import { ConfirmChannel } from '../rpc/confirm-channel.js';
 import { jsonCodec } from '../rpc/codec/json.js';
 import { MayHaveArrived, PublishRefused } from '../rpc/publish-errors.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
+import { IDEMPOTENCY_KEY, idempotencyKeyHeader } from '../core/idempotency-key.js';
 import { OwnUser } from '../rpc/own-user.js';
 import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
 import type { ManagerId } from '../openaperture/manager-responses.js';
@@ -169,6 +170,7 @@ export class ManagerRoute implements BrokerRoute {
   }
 
   async #publish(content: Buffer, call: PendingCall, signal: AbortSignal): Promise<void> {
+    const { trace, idempotencyKey } = call.options;
     for (;;) {
       const connection = await this.#connections.whenConnected(signal);
       try {
@@ -181,7 +183,13 @@ export class ManagerRoute implements BrokerRoute {
           if (remainingMs < 1) throw this.#timedOut(call);
           call.sent = true;
           return {
-            headers: { ...traceHeadersIn(call.options.trace ?? NO_TRACE), 'timeout-ms': remainingMs },
+            headers: {
+              ...traceHeadersIn(trace ?? NO_TRACE),
+              'timeout-ms': remainingMs,
+              ...(idempotencyKey !== undefined && {
+                [IDEMPOTENCY_KEY]: idempotencyKeyHeader(idempotencyKey),
+              }),
+            },
           };
         };
         const sharing = call.mayRunTwice ? 'again' : 'once';

@@ -26,6 +26,11 @@ export interface CallOptions {
    */
   resend?: boolean;
   /**
+   * Names a change, so that it is made once however often it is asked for: a request with the key of an earlier one gets its reply.
+   * 1 to 128 printable ASCII characters, such as a UUID; kept for 24 hours. Needs a claim store in the service.
+   */
+  idempotencyKey?: string;
+  /**
    * The trace that goes on in the service: the headers `traceparent` and `tracestate`. By default that of the active span of
    * `@opentelemetry/api`; one that is not valid is not sent.
    */
@@ -44,6 +49,8 @@ export interface RouteOptions extends CallOptions {
 export interface AnswerEnvelope {
   status: 'completed' | 'error';
   response_body: unknown;
+  /** Whether it is the reply to an earlier request with the same idempotency key. Not told by a record of the Manager. */
+  replayed?: true;
   [key: string]: unknown;
 }
 

@@ -2,17 +2,31 @@ import { describeActions } from '../composition.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import type { ActionDescription } from '../core/action-description.js';
-import type { JsonSchema } from '../core/json-schema.js';
-import { print } from './output.js';
+import { actionSection, actionsPage } from './action-docs.js';
+import { clientTypes } from './client-types.js';
+import { exampleCall } from './example-call.js';
+import { namedColumns } from './named-columns.js';
+import { print, printUnchanged } from './output.js';
+import { formatOf, type OutputOptions, tableStyle } from './output-options.js';
+import { formatted } from './print-result.js';
+import { type Column, formatTable } from './table/table.js';
 import { descriptionOf, fieldLines, propertiesOf, typeText } from './schema-text.js';
 import { UsageError } from './usage-error.js';
+
+/** At most one of `json`, `docs` and `types`. */
+export interface ActionsOptions extends OutputOptions {
+  docs?: boolean;
+  types?: boolean;
+}
 
 /** Prints the actions that this configuration serves. With a name, prints all details of that action. */
 export async function actions(
   name: string | undefined,
-  { json }: { json?: boolean },
+  options: ActionsOptions,
   source: ConfigurationSource,
 ): Promise<number> {
+  const format = formatOf(options, 'table');
+  const columns = namedColumns(COLUMNS, options.columns);
   const { plugins, environment, watchdogSeconds } = readConfiguration(source);
   const all = (await describeActions({ plugins, environment, watchdogSeconds })).describe();
   const chosen = name === undefined ? all : all.filter((each) => each.name === name);
@@ -22,19 +36,49 @@ export async function actions(
     );
   }
   const [first] = chosen;
-  if (json) print(`${JSON.stringify(name === undefined ? chosen : first, null, 2)}\n`);
+  if (options.types) print(clientTypes(await withoutOwn(chosen)));
+  else if (options.docs)
+    print(name !== undefined && first !== undefined ? actionSection(first) : actionsPage(chosen));
+  else if (format !== 'table') printUnchanged(await formatted(name === undefined ? chosen : first, format));
   else if (name !== undefined && first !== undefined) print(`${detailsOf(first)}\n`);
-  else print(`${chosen.map(summaryLine).join('\n')}\n`);
+  else {
+    const rows = chosen.map((action) => columns.map(({ text }) => text(action)));
+    const style = tableStyle(options, source.env);
+    // Programs that read a line for each action know no titles.
+    const headers = style.headers && (process.stdout.isTTY || options.output === 'table');
+    printUnchanged(formatTable(columns, rows, { ...style, headers }));
+  }
   return 0;
 }
 
-function summaryLine({ name, effect, summary }: ActionDescription): string {
-  return `${name.padEnd(20)} ${effect.padEnd(8)} ${summary}`;
+/**
+ * Those that do not come with the service: the client knows the types of the others.
+ * @throws UsageError when there are none
+ */
+async function withoutOwn(chosen: readonly ActionDescription[]): Promise<readonly ActionDescription[]> {
+  const defaults = readConfiguration({ env: {}, directory: '/nonexistent' });
+  const own = new Set((await describeActions(defaults)).describe().map(({ name }) => name));
+  const others = chosen.filter(({ name }) => !own.has(name));
+  if (others.length > 0) return others;
+  throw new UsageError(
+    chosen.length === 1
+      ? `${chosen[0]?.name} comes with the service: fleet-manager/client has its types`
+      : 'there are no actions but those of the service, whose types fleet-manager/client has: set PLUGIN_PATHS or PLUGINS',
+  );
 }
+
+interface ActionColumn extends Column {
+  text: (action: ActionDescription) => string;
+}
+
+const COLUMNS: readonly ActionColumn[] = [
+  { title: 'ACTION', text: ({ name }) => name },
+  { title: 'EFFECT', text: ({ effect }) => effect },
+  { title: 'SUMMARY', text: ({ summary }) => summary },
+];
 
 function detailsOf(action: ActionDescription): string {
   const fields = Object.entries(propertiesOf(action.parameters));
-  const required = [action.parameters.required ?? []].flat();
   return [
     `${action.name}: ${action.summary}`,
     '',
@@ -52,48 +96,6 @@ function detailsOf(action: ActionDescription): string {
     '',
     'Example:',
     '',
-    `  fleet-manager call ${action.name}${action.target === 'cluster' ? ' --cluster TOKEN' : ''}${exampleOf(fields, required)}`,
+    `  ${exampleCall(action)}`,
   ].join('\n');
-}
-
-function exampleOf(fields: [string, JsonSchema][], required: unknown[]): string {
-  const shown = fields.filter(([name]) => required.includes(name));
-  return (shown.length > 0 ? shown : fields.slice(0, 1))
-    .map(([name, schema]) => ` --param ${forShell(`${name}=${sample(schema)}`)}`)
-    .join('');
-}
-
-function forShell(text: string): string {
-  return /^[\w=.:/@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
-}
-
-/** An example value for `--param`. */
-function sample(schema: JsonSchema): string {
-  const [choice] = Array.isArray(schema.enum) ? schema.enum : [];
-  const value: unknown = choice ?? schema.default;
-  if (value !== undefined) return typeof value === 'string' ? value : JSON.stringify(value);
-  switch ([schema.type].flat()[0]) {
-    case 'integer':
-    case 'number':
-      return String(Number(schema.minimum ?? schema.maximum ?? 1));
-    case 'boolean':
-      return 'true';
-    case 'array':
-      return sample(propertiesOf({ properties: { items: schema.items } }).items ?? {});
-    case 'object':
-      return '{"region": "eu"}';
-    default:
-      return sampleText(schema);
-  }
-}
-
-function sampleText({ format, pattern }: JsonSchema): string {
-  const byFormat = new Map<unknown, string>([
-    ['unit-name', 'web@1.service'],
-    ['host-address', '10.0.0.1'],
-  ]);
-  if (typeof pattern !== 'string') return byFormat.get(format) ?? 'text';
-  return (
-    ['web@*.service', '0123456789abcdef'.repeat(2)].find((each) => new RegExp(pattern).test(each)) ?? 'text'
-  );
 }

@@ -2,7 +2,9 @@ import { describeActions, problemOfServed } from '../composition.js';
 import type { Catalogue } from '../core/catalogue.js';
 import { UnknownActionError } from '../core/plugin-loader.js';
 import { reasonOf } from '../lib/errors.js';
-import type { Configuration } from '../settings/settings.js';
+import { ConfigurationError } from '../settings/configuration-error.js';
+import { pluginSettingsFrom } from '../settings/plugin-settings.js';
+import type { PluginConfiguration } from '../settings/settings.js';
 import { counted, failed, type Finding, listed, ok } from './finding.js';
 
 /**
@@ -14,18 +16,35 @@ export async function checkPlugins({
   plugins,
   environment,
   watchdogSeconds,
-}: Pick<Configuration, 'plugins' | 'environment' | 'watchdogSeconds'>): Promise<{
+  pluginSettings,
+}: PluginConfiguration): Promise<{
   finding: Finding;
   catalogue: Catalogue | undefined;
 }> {
   try {
-    const catalogue = await describeActions({ plugins, environment, watchdogSeconds });
+    const catalogue = await describeActions({
+      plugins,
+      environment,
+      watchdogSeconds,
+      settings: pluginSettingsFrom(pluginSettings),
+    });
     const contradiction = problemOfServed(catalogue, plugins);
     if (contradiction !== undefined) return { finding: failed(contradiction), catalogue: undefined };
     const actions = catalogue.describe().map(({ name }) => name);
-    return { finding: ok(`${counted(actions.length, 'action')}: ${listed(actions)}`), catalogue };
+    const { packages } = catalogue;
+    const more = packages.length === 0 ? [] : [`${counted(packages.length, 'package')}: ${listed(packages)}`];
+    const found = ok(`${counted(actions.length, 'action')}: ${listed(actions)}`, ...more);
+    if (catalogue.undeclared.length === 0) return { finding: found, catalogue };
+    const unknown = catalogue.undeclared.map(({ variable, meant }) => {
+      const advice = meant === undefined ? 'unset it' : `did you mean ${meant}?`;
+      return `the environment has ${variable}, which no action declares: ${advice}`;
+    });
+    return { finding: { result: 'warning', lines: [...found.lines, ...unknown] }, catalogue };
   } catch (error) {
-    const remedy = error instanceof UnknownActionError ? 'check ACTIONS, and PLUGIN_PATHS' : undefined;
+    if (error instanceof ConfigurationError)
+      return { finding: { result: 'FAILED', lines: error.problems }, catalogue: undefined };
+    const remedy =
+      error instanceof UnknownActionError ? 'check ACTIONS, PLUGIN_PATHS and PLUGINS' : undefined;
     return { finding: failed(reasonOf(error), remedy), catalogue: undefined };
   }
 }

@@ -12,7 +12,7 @@ export async function checkPolicy(
   {
     catalogue,
     clusterNames,
-  }: { catalogue: Catalogue | undefined; clusterNames: readonly string[] | undefined },
+  }: { catalogue: Catalogue | undefined; clusterNames: ReadonlyMap<string, string> | undefined },
 ): Promise<Finding> {
   if (file === undefined)
     return warned([

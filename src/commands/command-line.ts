@@ -1,13 +1,18 @@
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { isIdempotencyKey, KEY_FORM } from '../core/idempotency-key.js';
 import { packageVersion } from '../lib/package-version.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
+import { addActions } from './author-command-line.js';
+import { clusterOption, withCluster } from './cluster-option.js';
+import { type Shell, SHELLS } from './completion/script.js';
 import { addErrors } from './errors-command-line.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { print } from './output.js';
+import { columnsOption, headersOption, outputOption } from './output-options.js';
 import { InvalidCommandLine } from './usage-error.js';
 
 const EXIT_CODES =
-  'Exit codes: 0: done; 1: the service, the cluster or a check failed; 2: the call or a setting is invalid.';
+  'Exit codes: 0: done; 1: the service, the cluster or a check failed; 2: the call or a setting is invalid; 130: interrupted.';
 
 /**
  * Runs the command that the arguments of the process name.
@@ -49,11 +54,14 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
   const command = new Command('fleet-manager')
     .description('Runs actions against CoreOS fleet clusters for callers on a RabbitMQ queue.')
     .version(packageVersion())
+    // `main` has read it: what starts a service does not wait for the parser of command lines.
+    .option('--config <file>', 'a JSON file of settings, in place of config/$NODE_ENV.json')
     .showHelpAfterError('(see --help)')
     .addHelpText(
       'after',
-      `\n${EXIT_CODES}\nSettings are environment variables; \`fleet-manager config\` shows them.`,
+      `\n${EXIT_CODES}\nSettings are environment variables, or keys of a file; \`fleet-manager config\` shows them.`,
     )
+    .configureHelp({ showGlobalOptions: true })
     .exitOverride()
     .configureOutput({ writeOut: print, writeErr: onUsageError });
   // Each command is imported only when it runs.
@@ -66,36 +74,55 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     .description(
       'call an action, over RabbitMQ when AMQP_URL or MANAGER_URL is set, else over the HTTP gateway',
     )
-    .option('--cluster <token>', 'the etcd token of the cluster, or its name in CLUSTERS_FILE')
+    .addOption(clusterOption('the etcd token of the cluster, or its name in CLUSTERS_FILE'))
     .option('--param <name=value>', 'a parameter; may be repeated', oneMore)
     .option('--params <json>', 'all parameters as a JSON object')
     .option('--raw', 'print a reply that is a string unchanged, as on a terminal, not as JSON')
     .option('--timeout <seconds>', 'how long to wait for the reply', seconds, 30)
+    .option(
+      '--idempotency-key <key>',
+      'names a change: sent again with its key, it is not made again, and its reply is printed',
+      idempotencyKey,
+    )
+    .addOption(outputOption(['table', 'json', 'ndjson', 'yaml']))
+    .addOption(columnsOption())
+    .addOption(headersOption())
     .addHelpText(
       'after',
-      '\nPrints the reply as JSON. A reply that is a string is printed unchanged when stdout is a terminal.\n' +
+      '\nOn a terminal a list is a table, with what has failed first, an object has a line for each field, and a string is text.\n' +
+        'Into a pipe or a file the reply is JSON, as with --output json. Over the gateway of a sandbox its cluster is the default.\n' +
         'Each value of --param is parsed by the type of its field. Over RabbitMQ an action may be unknown here:\n' +
         'valid JSON is then parsed, and other values are strings.\n' +
-        'Exit code 0: done; 1: the service or the cluster failed; 2: the call is invalid.\n' +
+        'An error is a sentence on standard error. In a format for programs its body is on standard output, too.\n' +
+        'Exit code 0: done; 1: the service or the cluster failed; 2: the call is invalid; 130: interrupted, and a change that was sent goes on.\n' +
         "\nExamples:\n  fleet-manager call ACTION --cluster TOKEN --param 'name=web@*.service'" +
         '\n  fleet-manager call ACTION --cluster TOKEN --param unit_name=web@1.service --raw | less' +
         '\n`fleet-manager actions` lists the actions, `fleet-manager actions ACTION` shows an example.',
     )
-    .action(async (action: string, options) =>
-      done(await (await import('./call.js')).call(action, options, source)),
+    .action(async (action: string, options, own: Command) =>
+      done(await (await import('./call.js')).call(action, withCluster(options, own), source)),
     );
+  addActions(command, { done, source });
   command
-    .command('actions [name]')
-    .description('list the actions that are installed here, or describe one with an example call')
-    .option('--json', 'as JSON, with JSON Schemas')
+    .command('health')
+    .description('ask the service on this machine whether it responds, for the health check of a container')
+    .option('--ready', 'whether it takes requests')
     .addHelpText(
       'after',
-      '\nNo service is called: the list comes from the plugins on this machine and PLUGIN_PATHS, READ_ONLY and ACTIONS.\n' +
-        'The gateway of a running service lists the actions of that service: GET /v1/actions.',
+      '\nExit code 0: it does; 1: it does not. It asks the HTTP gateway: GET /livez, or GET /readyz.',
     )
-    .action(async (name: string | undefined, options) =>
-      done(await (await import('./actions.js')).actions(name, options, source)),
-    );
+    .action(async (options) => done(await (await import('./health.js')).health(options, source)));
+  command
+    .command('openapi')
+    .description(
+      'print the OpenAPI document of the HTTP gateway, for the actions and settings on this machine',
+    )
+    .addHelpText('after', '\nThe gateway of a running service serves its own: GET /openapi.json.')
+    .action(async () => done(await (await import('./openapi.js')).openApi(source)));
+  command
+    .command('asyncapi')
+    .description('print the AsyncAPI document of the queue, for the actions and settings on this machine')
+    .action(async () => done(await (await import('./asyncapi.js')).asyncApi(source)));
   command
     .command('config')
     .description('show the effective settings, with secrets masked, and their problems')
@@ -106,27 +133,33 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     .description(
       'show who has changed what: reads the audit of all workers, from the stream on the broker or from the file',
     )
-    .option('--cluster <token>', 'only this cluster: its etcd token, its hash, or its name')
+    .addOption(clusterOption('only this cluster: its etcd token, its hash, or its name'))
     .option('--caller <name>', 'only this caller')
     .option('--action <name>', 'only this action')
     .option('--since <time>', 'only from this time on: 30m, 12h, 7d, or 2026-01-31T12:00:00Z', timeSince)
     .option('--follow', 'go on and show what comes')
     .option('--user <name>', 'the user of the service on the broker; by default the one who reads')
-    .option('--json', 'print the lines of the audit, as without a terminal')
+    .option('--json', 'the same as --output ndjson: the lines of the audit, as without a terminal')
+    .addOption(outputOption(['table', 'ndjson']))
+    .addOption(columnsOption())
+    .addOption(headersOption())
     .addHelpText(
       'after',
       '\nOnly what the service has written is shown: the broker verifies the user of each message in the stream.\n' +
         'Without a terminal it prints the lines of the audit, each a JSON object.',
     )
-    .action(async (options) => done(await (await import('./history.js')).history(options, source)));
+    .action(async (options, own: Command) =>
+      done(await (await import('./history.js')).history(withCluster(options, own), source)),
+    );
   command
     .command('doctor')
     .description(
       'check configuration, plugins, policy, Manager, broker, discovery and SSH, and show how to fix each failure',
     )
-    .option(
-      '--cluster <token>',
-      'also check this cluster, by its etcd token or its name in CLUSTERS_FILE: its fleet API, and by a login to each of its machines what the actions need there',
+    .addOption(
+      clusterOption(
+        'also check this cluster, by its etcd token or its name in CLUSTERS_FILE: its fleet API, and by a login to each of its machines what the actions need there',
+      ),
     )
     .option(
       '--round-trip',
@@ -140,7 +173,9 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
         'to the error queue.\n' +
         'The time limit is 10 s for each check and for each machine, and 30 s for the reply. Exit code 0: no check has failed; 1: a check has failed.',
     )
-    .action(async (options) => done(await (await import('./doctor.js')).doctor(options, source)));
+    .action(async (options, own: Command) =>
+      done(await (await import('./doctor.js')).doctor(withCluster(options, own), source)),
+    );
   command
     .command('policy')
     .description('look into the policy of POLICY_FILE')
@@ -148,7 +183,7 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     .description('explain what the policy decides about a request; nothing is sent')
     .requiredOption('--caller <name>', 'who sends it; `anonymous` when nobody has verified a name')
     .requiredOption('--action <name>', 'the action')
-    .option('--cluster <name>', 'the name of the cluster in CLUSTERS_FILE, or its etcd token')
+    .addOption(clusterOption('the name of the cluster in CLUSTERS_FILE, or its etcd token', 'name'))
     .option('--unit <name>', 'a unit that the request names; may be repeated', oneMore)
     .addOption(
       new Option(
@@ -162,8 +197,26 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
       '\nExit code 0: it is allowed; 1: it is denied; 2: the command or the policy is invalid.' +
         '\n\nExample:\n  fleet-manager policy check --caller ci --action ACTION --cluster prod --unit web@1.service',
     )
-    .action(async (options) => done(await (await import('./policy-check.js')).policyCheck(options, source)));
+    .action(async (options, own: Command) =>
+      done(await (await import('./policy-check.js')).policyCheck(withCluster(options, own), source)),
+    );
   addErrors(command, { done, source });
+  command
+    .command('completion')
+    .description('print a script that makes a shell complete commands, options, actions and their parameters')
+    .addArgument(new Argument('<shell>', 'the shell').choices(SHELLS))
+    .addHelpText(
+      'after',
+      '\nbash: source <(fleet-manager completion bash)      in ~/.bashrc' +
+        '\nzsh:  source <(fleet-manager completion zsh)       in ~/.zshrc, after compinit' +
+        '\nfish: fleet-manager completion fish > ~/.config/fish/completions/fleet-manager.fish',
+    )
+    .action(async (shell: Shell) => done((await import('./completion/script.js')).completion(shell)));
+  command
+    .command('complete [words...]', { hidden: true })
+    .action(async (words: string[]) =>
+      done(await (await import('./completion/complete.js')).complete(command, words, source)),
+    );
   return command;
 }
 
@@ -177,6 +230,11 @@ function seconds(text: string): number {
   if (!(value >= 0.001 && value <= 300))
     throw new InvalidArgumentError('it must be a number of seconds, from 0.001 to 300.');
   return value;
+}
+
+function idempotencyKey(text: string): string {
+  if (!isIdempotencyKey(text)) throw new InvalidArgumentError(`it must be ${KEY_FORM}.`);
+  return text;
 }
 
 const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };

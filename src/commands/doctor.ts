@@ -4,12 +4,12 @@ import { clustersFileOf, type Components, componentsOf } from '../composition.js
 import type { Catalogue } from '../core/catalogue.js';
 import { systemClock } from '../lib/clock.js';
 import { reasonOf } from '../lib/errors.js';
+import { printableLines } from '../lib/printable.js';
 import type { Installation } from '../openaperture/installation.js';
 import { ConfigurationError } from '../settings/configuration-error.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
-import { readConfiguration } from '../settings/read-configuration.js';
-import type { Configuration } from '../settings/settings.js';
+import type { Configuration, PluginConfiguration } from '../settings/settings.js';
 import { Log } from '../telemetry/log.js';
 import { checkAudit } from './check-audit.js';
 import { type BrokerCheckOptions, type BrokerToCheck, checkBrokers } from './check-brokers.js';
@@ -28,13 +28,17 @@ import { checkKnownHosts, checkLogin } from './check-ssh.js';
 import { checkDisk, checkEnvironment } from './check-surroundings.js';
 import { failed, type Finding, formatFinding, ok, runCheck, shortened, skipped, warned } from './finding.js';
 import { firstRead } from './first-read.js';
-import { print as printOut } from './output.js';
+import { readServedConfiguration } from './read-served-configuration.js';
+import { printUnchanged } from './output.js';
+import { terminalOf } from './table/terminal.js';
 import { UsageError } from './usage-error.js';
 import { withoutNewHosts } from './without-new-hosts.js';
 
 export interface DoctorOptions {
   /** An etcd token, or a cluster's name in `CLUSTERS_FILE`. */
   cluster?: string;
+  /** The cluster when none is named; not for a sandbox, which has its own. */
+  standardCluster?: string;
   /** Whether to make one request through the Manager too, as OpenAperture's callers do. */
   roundTrip?: boolean;
   /** The time limit of each check, in milliseconds; 10 s by default. */
@@ -49,8 +53,8 @@ export interface DoctorOptions {
 
 type NamedFinding = [name: string, finding: Finding];
 
-type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'json' | 'print'>> &
-  Pick<DoctorOptions, 'cluster'>;
+type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'standardCluster' | 'json' | 'print'>> &
+  Pick<DoctorOptions, 'cluster' | 'standardCluster'>;
 
 /**
  * Checks everything that the service needs, in order, and prints what is wrong and how to fix it. It changes nothing and
@@ -58,29 +62,44 @@ type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'json' | 'print'>> 
  * @returns the exit code: 0 when no check has failed, else 1
  */
 export async function doctor(options: DoctorOptions, source: ConfigurationSource): Promise<number> {
-  const { cluster, roundTrip = false, limitMs = 10_000, replyMs = 30_000, json = false } = options;
-  const { print = printOut } = options;
-  if (cluster !== undefined && !CLUSTER_TOKEN.test(cluster)) {
+  const {
+    cluster,
+    standardCluster,
+    roundTrip = false,
+    limitMs = 10_000,
+    replyMs = 30_000,
+    json = false,
+  } = options;
+  const { print = printUnchanged } = options;
+  const { colours } = terminalOf(process.stdout, source.env);
+  const wrong = [cluster, standardCluster].find((each) => each !== undefined && !CLUSTER_TOKEN.test(each));
+  if (wrong !== undefined) {
     throw new UsageError(
       '--cluster must be an etcd token, or a name in CLUSTERS_FILE: 1 to 128 of the characters A-Z a-z 0-9 _ -',
     );
   }
   let code = 0;
   const findings: (Finding & { check: string })[] = [];
-  for await (const [check, found] of checkAll(source, { cluster, roundTrip, limitMs, replyMs })) {
+  for await (const [check, found] of checkAll(source, {
+    cluster,
+    standardCluster,
+    roundTrip,
+    limitMs,
+    replyMs,
+  })) {
     const finding = shortened(found);
     if (json) findings.push({ check, ...finding });
-    else print(formatFinding(check, finding));
+    else print(formatFinding(check, finding, { colours }));
     if (finding.result === 'FAILED') code = 1;
   }
-  if (json) print(`${JSON.stringify(findings, null, 2)}\n`);
+  if (json) print(printableLines(`${JSON.stringify(findings, null, 2)}\n`));
   return code;
 }
 
 async function* checkAll(source: ConfigurationSource, options: CheckOptions): AsyncGenerator<NamedFinding> {
   let configuration: Configuration;
   try {
-    configuration = readConfiguration(source, { serving: true });
+    configuration = await readServedConfiguration(source);
   } catch (error) {
     if (!(error instanceof ConfigurationError)) throw error;
     yield ['configuration', { result: 'FAILED', lines: error.problems }];
@@ -97,23 +116,19 @@ async function* checkAll(source: ConfigurationSource, options: CheckOptions): As
   const log = Log.create({ level: 'error', format: 'text' });
   const components = componentsOf({ clusters, ssh, openaperture, claims, http, hostname, log });
   try {
-    yield* checkService(configuration, components, options);
+    const { cluster = options.standardCluster } = options;
+    yield* checkService(configuration, components, { ...options, cluster });
   } finally {
     await components.close();
   }
 }
 
 async function* checkSandbox(
-  {
-    plugins,
-    environment,
-    watchdogSeconds,
-    policyFile,
-  }: Pick<Configuration, 'plugins' | 'environment' | 'watchdogSeconds' | 'policyFile'>,
+  { policyFile, ...plugins }: PluginConfiguration & Pick<Configuration, 'policyFile'>,
   { cluster, roundTrip }: Pick<CheckOptions, 'cluster' | 'roundTrip'>,
 ): AsyncGenerator<NamedFinding> {
   yield ['configuration', ok('no broker is configured, so the service runs as a sandbox')];
-  const { finding, catalogue } = await checkPlugins({ plugins, environment, watchdogSeconds });
+  const { finding, catalogue } = await checkPlugins(plugins);
   yield ['plugins', finding];
   if (policyFile !== undefined)
     yield ['policy', await checkPolicy(policyFile, { catalogue, clusterNames: undefined })];
@@ -129,7 +144,7 @@ async function* checkService(
   components: Components,
   options: CheckOptions,
 ): AsyncGenerator<NamedFinding> {
-  const { environment, plugins, watchdogSeconds, openaperture, amqp, amqpManagementUrl } = configuration;
+  const { openaperture, amqp, amqpManagementUrl } = configuration;
   const { rpc, clusters, claims, http, audit } = configuration;
   const { queue } = rpc;
   const problems: string[] = [];
@@ -147,10 +162,10 @@ async function* checkService(
   const mode =
     openaperture === undefined ? 'on RabbitMQ alone' : 'as a module of an OpenAperture installation';
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
-  const { finding, catalogue } = await checkPlugins({ plugins, environment, watchdogSeconds });
+  const { finding, catalogue } = await checkPlugins(configuration);
   yield ['plugins', finding];
   const clustersFile = resolver && clustersFileOf(clusters);
-  const clusterNames = clustersFile && [...clustersFile.names.values()];
+  const clusterNames = clustersFile?.names;
   yield ['policy', await checkPolicy(configuration.policyFile, { catalogue, clusterNames })];
   const gateway = http !== undefined;
   const brokers = yield* checkManagerAndBrokers(
@@ -187,6 +202,10 @@ async function* checkService(
       }),
     ];
   const { cluster = '' } = options;
+  if (configuration.sandboxCluster) {
+    yield ['cluster', simulatedCluster(cluster)];
+    return;
+  }
   if (clusters.file !== undefined && clustersFile !== undefined)
     yield ['clusters', checkClustersFile(clustersFile, cluster === '')];
   const { responds, machines } = yield* checkClusters(
@@ -209,6 +228,14 @@ async function* checkService(
       : []),
   ];
   yield ['clock', await checkClock(servers, { clock: systemClock, limitMs: options.limitMs })];
+}
+
+/** @param cluster empty: none is named */
+function simulatedCluster(cluster: string): Finding {
+  const remedy = 'unset SANDBOX_CLUSTER for real clusters';
+  return cluster === ''
+    ? warned([`the service has only a simulated cluster: SANDBOX_CLUSTER is true`, `-> ${remedy}`])
+    : failed('--cluster names a real cluster, and with SANDBOX_CLUSTER there is none', remedy);
 }
 
 type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp' | 'amqpManagementUrl'> &

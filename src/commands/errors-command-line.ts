@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import type { ConfigurationSource } from '../settings/given-settings.js';
+import { columnsOption, headersOption, outputOption } from './output-options.js';
 
 interface ErrorsCommandOptions {
   /** Gets the exit code of the command. */
@@ -32,7 +33,10 @@ export function addErrors(parent: Command, { done, source }: ErrorsCommandOption
         'the error queue is a quorum queue without a delivery limit: look also at messages that came back to it often',
       );
   subcommand('list', 'list the messages, the oldest first')
-    .option('--json', 'as JSON')
+    .option('--json', 'the same as --output json')
+    .addOption(outputOption(['table', 'json', 'ndjson', 'yaml']))
+    .addOption(columnsOption())
+    .addOption(headersOption())
     .action(async (options) => done(await (await import('./errors-list.js')).listErrors(options, source)));
   subcommand('show <id>', 'show a message, with its secrets hidden')
     .option('--json', 'as JSON')

@@ -1,5 +1,7 @@
 import { closeSync, openSync } from 'node:fs';
+import { reasonOf } from '../lib/errors.js';
 import { stringifyExactly } from '../lib/exact-json.js';
+import { fieldsOf } from '../lib/fields-of.js';
 import { printable } from '../lib/printable.js';
 import { writeWhole } from '../lib/write-whole.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
@@ -16,6 +18,7 @@ import { detailsOf } from './errors-show.js';
 import { printError, printUnchanged } from './output.js';
 import { type QueuedRequest, requestReader } from './queued-request.js';
 import { type MarksOf, secretMarks } from './secret-marks.js';
+import { UsageError } from './usage-error.js';
 
 export interface ExportOptions extends ErrorsOptions {
   /** Write to this new file instead of standard output. */
@@ -38,7 +41,7 @@ export async function exportErrors(
   const { output, withSecrets = false } = options;
   const selection: Selection = { ids, all: ids.length === 0 };
   // Before anything is read: an existing file is not overwritten.
-  const file = output === undefined ? undefined : openSync(output, 'wx', MODE);
+  const file = output === undefined ? undefined : newFile(output);
   try {
     return await withErrorQueue(options, source, async (queue, configuration) => {
       const read = requestReader(configuration.rpc);
@@ -63,6 +66,24 @@ export async function exportErrors(
     if (file !== undefined) closeSync(file);
   }
 }
+
+/** @throws UsageError when it cannot be made */
+function newFile(path: string): number {
+  try {
+    return openSync(path, 'wx', MODE);
+  } catch (error) {
+    const { code } = fieldsOf(error);
+    const why =
+      (typeof code === 'string' ? REFUSED.get(code) : undefined) ?? `it cannot be made: ${reasonOf(error)}`;
+    throw new UsageError(`--output ${path}: ${why}`);
+  }
+}
+
+const REFUSED: ReadonlyMap<string, string> = new Map([
+  ['EEXIST', 'this file exists, and no file is overwritten: name another one'],
+  ['ENOENT', 'its folder does not exist: make it first'],
+  ['EACCES', 'you may not write there'],
+]);
 
 function lineWithoutSecrets(marksOf: MarksOf): (message: ErrorMessage, request: QueuedRequest) => string {
   return (message, request) => printable(stringifyExactly(detailsOf(message, request, marksOf)));

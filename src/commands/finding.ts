@@ -3,6 +3,7 @@ import { printable } from '../lib/printable.js';
 import { systemClock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
+import { painted, type Tone } from './table/tone.js';
 
 const MAX_SHOWN = 10;
 /** The limit for a line of a finding, in characters: it may quote what a server or a machine said. */
@@ -67,12 +68,24 @@ export function shortened({ result, lines }: Finding): Finding {
   };
 }
 
-/** Formats a finding for printing: the first line beside the name of the check, the others below. */
-export function formatFinding(name: string, { result, lines }: Finding): string {
+const TONES: Readonly<Record<Finding['result'], Tone | undefined>> = {
+  ok: 'good',
+  warning: 'between',
+  FAILED: 'bad',
+  skipped: undefined,
+};
+
+/**
+ * Formats a finding for printing: the first line beside the name of the check, the others below. Nothing that it quotes can control
+ * a terminal.
+ */
+export function formatFinding(name: string, { result, lines }: Finding, { colours = false } = {}): string {
+  const tone = TONES[result];
   const margin = `${result.padEnd(7)} ${name.padEnd(13)} `;
+  const shown = colours && tone !== undefined ? margin.replace(result, painted(result, tone)) : margin;
   // The lines may quote a server. Line breaks are kept.
   const plain = lines.flatMap((line) => line.trim().split('\n')).map((line) => printable(line.trimEnd()));
-  return plain.map((line, index) => `${index === 0 ? margin : ' '.repeat(margin.length)}${line}\n`).join('');
+  return plain.map((line, index) => `${index === 0 ? shown : ' '.repeat(margin.length)}${line}\n`).join('');
 }
 
 /** `1 queue`, `3 queues`. */

@@ -4,6 +4,7 @@ import { type ReadLine, readLine } from '../access/audit/audit-line.js';
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
 import { systemClock } from '../lib/clock.js';
 import { reasonOf } from '../lib/errors.js';
+import { printableLines } from '../lib/printable.js';
 import { type BrokerAddress, userOf } from '../rpc/broker-address.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { brokerReason, refusalOf } from '../rpc/broker-refusal.js';
@@ -18,12 +19,15 @@ import type { Configuration } from '../settings/settings.js';
 import { configuredBrokers } from './configured-brokers.js';
 import { counted } from './finding.js';
 import { HistoryRows } from './history-rows.js';
-import { print, printError } from './output.js';
+import { printError, printUnchanged } from './output.js';
+import { formatOf, type OutputOptions, tableStyle } from './output-options.js';
 import { UsageError } from './usage-error.js';
 
-export interface HistoryOptions {
+export interface HistoryOptions extends OutputOptions {
   /** The etcd token of a cluster, its hash, or its name. */
   cluster?: string;
+  /** The cluster when none is named. */
+  standardCluster?: string;
   caller?: string;
   action?: string;
   /** In milliseconds since the epoch. */
@@ -31,7 +35,6 @@ export interface HistoryOptions {
   follow?: boolean;
   /** The user of the service on the broker. */
   user?: string;
-  json?: boolean;
 }
 
 /** What was read, and what was left out. */
@@ -48,17 +51,22 @@ export async function history(options: HistoryOptions, source: ConfigurationSour
   const target = configuration.audit?.target ?? 'stream';
   if (target === 'stderr')
     throw new UsageError('AUDIT is stderr: the audit is where the standard error of the workers is kept');
-  const isWanted = filterOf(options);
-  const rows = options.json === true || !process.stdout.isTTY ? undefined : new HistoryRows(options.follow);
+  const { cluster = options.standardCluster, follow = false } = options;
+  if (cluster !== options.cluster)
+    printError('only the cluster of FLEET_MANAGER_CLUSTER is shown; see --cluster\n');
+  const isWanted = filterOf({ ...options, cluster });
+  const format = formatOf(options, process.stdout.isTTY ? 'table' : 'ndjson', 'ndjson');
+  const style = { ...tableStyle(options, source.env), columns: options.columns };
+  const rows = format === 'table' ? new HistoryRows({ follow, style }) : undefined;
   const counts: Counts = { forged: 0, unreadable: 0 };
   const show = (text: string) => {
     const line = readLine(text);
     if (line === undefined) counts.unreadable++;
-    else if (isWanted(line)) print(rows === undefined ? `${text}\n` : rows.of(line));
+    else if (isWanted(line)) printUnchanged(rows === undefined ? printableLines(`${text}\n`) : rows.of(line));
   };
   if (target !== 'stream') await readFile(target, options, show);
   else await readBroker(configuration, options, { show, counts });
-  if (rows !== undefined) print(rows.rest());
+  if (rows !== undefined) printUnchanged(rows.rest());
   reportCounts(counts, options.user);
   return 0;
 }

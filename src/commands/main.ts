@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConfigurationSource } from '../settings/given-settings.js';
+import { workingDirectory } from '../lib/working-directory.js';
+import { configOption } from './config-option.js';
 import { NodeWarnings } from './node-warnings.js';
 import { printError } from './output.js';
 
@@ -8,8 +10,9 @@ const FLUSH_MS = 500;
 
 /** Runs the command that the arguments of the process name, and ends the process with its exit code. */
 export async function main(): Promise<never> {
-  const source = { env: process.env, directory: workingDirectory() };
-  const isServing = process.argv[2] === 'serve';
+  const { file, others } = configOption(process.argv.slice(2));
+  const source = { env: process.env, directory: workingDirectory(), file };
+  const isServing = others[0] === 'serve';
   let outputError: Error | undefined;
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
@@ -23,7 +26,7 @@ export async function main(): Promise<never> {
   try {
     // The plain command of a service does not load what reads a command line.
     code =
-      isServing && process.argv.length === 3
+      isServing && others.length === 1
         ? await (await import('./serve.js')).serve(source, warnings)
         : await (await import('./command-line.js')).runCommandLine(source, warnings);
   } catch (error) {
@@ -41,15 +44,6 @@ export async function main(): Promise<never> {
   }
   // The explicit exit is needed: resources that a plugin leaves open would keep the process alive.
   process.exit(code);
-}
-
-function workingDirectory(): string {
-  try {
-    return process.cwd();
-  } catch {
-    // It has been deleted. Without it there is no configuration file.
-    return '/';
-  }
 }
 
 /** @returns the exit code */

@@ -22,6 +22,8 @@ export interface PolicyCheckArguments {
   action: string;
   /** A name in CLUSTERS_FILE, or an etcd token. */
   cluster?: string;
+  /** The cluster when none is named, for an action that takes one. */
+  standardCluster?: string;
   unit?: string[];
   json?: boolean;
 }
@@ -52,7 +54,12 @@ export async function policyCheck(
   const policy = policyFile === undefined ? undefined : await policyIn(policyFile);
   const decision = policy?.decide(question) ?? UNRESTRICTED;
   const matched = policy?.rulesFor(question) ?? [];
-  print(given.json ? `${JSON.stringify(asJson(decision, matched), null, 2)}\n` : textOf(decision, matched));
+  const hints = policy === undefined || decision.allowed ? [] : hintsFor(given, question, policy);
+  print(
+    given.json
+      ? `${JSON.stringify(asJson(decision, matched), null, 2)}\n`
+      : textOf(decision, matched) + hints.map((each) => `-> ${printable(each)}\n`).join(''),
+  );
   return decision.allowed ? 0 : 1;
 }
 
@@ -91,10 +98,11 @@ function callerOf({ caller: name, verifiedBy }: PolicyCheckArguments): Caller {
 }
 
 function clusterOf(
-  { cluster: given }: PolicyCheckArguments,
+  { cluster, standardCluster }: PolicyCheckArguments,
   { description: { name, target } }: PreparedAction,
   clusters: Configuration['clusters'],
 ): Cluster | undefined {
+  const given = cluster ?? (target === 'none' ? undefined : standardCluster);
   if (given === undefined) {
     if (target === 'cluster') throw new UsageError(`${name} runs against a cluster: give --cluster`);
     return undefined;
@@ -117,6 +125,36 @@ function unitsOf(
   if (wrong !== undefined) throw new UsageError(`--unit ${wrong} is not the name of a unit: NAME.TYPE`);
   return [...new Set(units)].toSorted();
 }
+
+/** What else to ask, when another request of the same kind is allowed. */
+function hintsFor(
+  { verifiedBy, unit = [] }: PolicyCheckArguments,
+  question: AccessQuestion,
+  policy: Policy,
+): string[] {
+  const { caller, unitMarks } = question;
+  const ofUnits = unit.length === 0 && unitMarks !== 'none' ? policy.rulesOfUnits(question) : [];
+  const others =
+    verifiedBy === undefined && caller.verifiedBy === 'broker'
+      ? OTHER_VOUCHERS.filter(
+          (each) => policy.decide({ ...question, caller: { ...caller, verifiedBy: each } }).allowed,
+        )
+      : [];
+  return [
+    ...(ofUnits.length === 0
+      ? []
+      : [
+          `for some units it is allowed, by ${ofUnits.join(', ')}: name those of the request with --unit NAME`,
+        ]),
+    ...others.map(
+      (each) =>
+        `the broker has verified this caller; one that a ${each} has verified is allowed: --verified-by ${each}`,
+    ),
+  ];
+}
+
+/** Who else gives callers names of their own. */
+const OTHER_VOUCHERS: readonly Voucher[] = ['token', 'service'];
 
 function asJson(decision: AccessDecision, matched: readonly string[]): object {
   return decision.allowed

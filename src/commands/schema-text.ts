@@ -44,6 +44,11 @@ export function propertiesOf({ properties }: JsonSchema): Record<string, JsonSch
   );
 }
 
+/** The names of the fields of an object. */
+export function fieldNames(schema: JsonSchema): string[] {
+  return Object.keys(propertiesOf(schema));
+}
+
 /** The description of a schema; empty when it has none. */
 export function descriptionOf({ description }: JsonSchema): string {
   return typeof description === 'string' ? description : '';
@@ -76,6 +81,6 @@ function range(least: unknown, most: unknown, unit = ''): string {
   return least === most ? `exactly ${Number(least)}${unit}` : `${Number(least)} to ${Number(most)}${unit}`;
 }
 
-function isSchema(value: unknown): value is JsonSchema {
+export function isSchema(value: unknown): value is JsonSchema {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,7 +1,7 @@
 import { extname } from 'node:path';
 import { type ConfigurationSource, configurationFile } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
-import { readConfiguration } from '../settings/read-configuration.js';
+import type { Configuration, HandlerPluginSettings } from '../settings/settings.js';
 import { type Service, type ServiceOptions, startService } from '../composition.js';
 import { Log } from '../telemetry/log.js';
 import { ProcessOutput } from '../telemetry/process-output.js';
@@ -14,6 +14,7 @@ import type { Supervision } from '../systemd/supervision.js';
 import { startTracing } from '../tracing/start-tracing.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
+import { readServedConfiguration } from './read-served-configuration.js';
 
 /** The program of a process that runs handlers. It has the extension of this file: that of the sources, or of the build. */
 const ISOLATED_HANDLERS = new URL(`../isolated-handlers${extname(import.meta.url)}`, import.meta.url);
@@ -27,7 +28,7 @@ export async function serve(
   source: ConfigurationSource,
   warnings: NodeWarnings | undefined,
 ): Promise<number> {
-  const configuration = readConfiguration(source, { serving: true });
+  const configuration = await readServedConfiguration(source);
   const output = new ProcessOutput();
   const log = Log.create({ ...configuration.log, stream: output.logOutput });
   output.logOutput.reportDropped((lines) => log.error('log lines dropped', { lines }));
@@ -71,13 +72,18 @@ async function run(
   );
   const reloadRequested = inSandbox ? undefined : listenForReload();
   const uncaught = untilUncaughtError(log).then(() => true);
-  const { service, stop } = inSandbox ? await startInSandbox(started, output) : await start(started, output);
+  const { service, stop } = await (inSandbox
+    ? startInSandbox(started, output)
+    : configuration.sandboxCluster
+      ? startOnSandboxCluster(started, output)
+      : start(started, output, configuration));
   log.info('service started', {
     version: packageVersion(),
     node: process.version,
     environment: configuration.environment,
     configuration: started.configurationFile ?? 'environment variables',
     actions: service.catalogue.describe().map(({ name }) => name),
+    ...(service.catalogue.packages.length > 0 && { packages: service.catalogue.packages }),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
     ...(service.metricsUrl !== undefined && { metrics: service.metricsUrl }),
     ...service.uses,
@@ -107,28 +113,36 @@ interface Running {
   stop: () => Promise<boolean>;
 }
 
-async function start(started: Started, output: ProcessOutput): Promise<Running> {
-  const { configuration, log, watchdog, tracing } = started;
-  const { environment, plugins, clusters, ssh, rpc, watchdogSeconds, hostname } = configuration;
-  const isolation = new ForkedIsolation({
-    module: ISOLATED_HANDLERS,
-    settings: {
-      environment,
-      plugins,
-      clusters,
-      ssh,
-      log: configuration.log,
-      maxReplyBytes: rpc.maxReplyBytes,
-      watchdogSeconds,
-      hostname,
-    },
-    clock: systemClock,
-    log,
-    onLine: (line) => output.logOutput.write(`${line}\n`),
-    activeTrace: tracing?.activeTrace,
-  });
+/** @param how it finds clusters and logs in to their machines */
+async function start(
+  { configuration, log, watchdog, tracing }: Started,
+  output: ProcessOutput,
+  { clusters, ssh }: Pick<Configuration, 'clusters' | 'ssh'>,
+): Promise<Running> {
+  const { environment, plugins, rpc, watchdogSeconds, hostname } = configuration;
+  const isolation = (pluginSettings: HandlerPluginSettings) =>
+    new ForkedIsolation({
+      module: ISOLATED_HANDLERS,
+      settings: {
+        environment,
+        plugins,
+        pluginSettings,
+        clusters,
+        ssh,
+        log: configuration.log,
+        maxReplyBytes: rpc.maxReplyBytes,
+        watchdogSeconds,
+        hostname,
+      },
+      clock: systemClock,
+      log,
+      onLine: (line) => output.logOutput.write(`${line}\n`),
+      activeTrace: tracing?.activeTrace,
+    });
   const service = await startService({
     configuration,
+    clusters,
+    ssh,
     log,
     watch: watchdog,
     isolation,
@@ -136,6 +150,36 @@ async function start(started: Started, output: ProcessOutput): Promise<Running> 
     stderr: output.logOutput,
   });
   return { service, stop: () => service.stop() };
+}
+
+/** Starts the service with the broker of the settings and a simulated cluster. */
+async function startOnSandboxCluster(started: Started, output: ProcessOutput): Promise<Running> {
+  const [{ startSandbox }, { clusterSettings, sshSettings }] = await Promise.all([
+    import('../sandbox/sandbox.js'),
+    import('../sandbox/sandbox-settings.js'),
+  ]);
+  const sandbox = await startSandbox({ ssh: true });
+  try {
+    const { service, stop } = await start(started, output, {
+      clusters: clusterSettings(sandbox),
+      ssh: sshSettings(sandbox) ?? started.configuration.ssh,
+    });
+    started.log.warn('sandbox cluster started', {
+      etcd_token: sandbox.token,
+      because: 'SANDBOX_CLUSTER is true',
+    });
+    return {
+      service,
+      stop: async () => {
+        const clean = await stop();
+        await sandbox.stop();
+        return clean;
+      },
+    };
+  } catch (error) {
+    await sandbox.stop();
+    throw error;
+  }
 }
 
 /** Starts the service with a broker in this process and a simulated cluster. */
@@ -159,6 +203,7 @@ async function startInSandbox(
     const service = await startService({
       configuration,
       clusters: clusterSettings(sandbox),
+      sandboxCluster: token,
       ssh: sshSettings(sandbox),
       log,
       watch: watchdog,

@@ -4,6 +4,7 @@ import type { Cluster } from '../api/cluster.js';
 import { globMatcher } from '../api/grammar.js';
 import type { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
+import type { SettingValues } from './plugin-settings.js';
 
 /** One run of a handler, in this process. */
 export interface HandlerRun {
@@ -12,6 +13,7 @@ export interface HandlerRun {
   action: string;
   parameters: unknown;
   cluster: Cluster | undefined;
+  settings: SettingValues;
   caller: Caller;
   /** The trace that the request belongs to. */
   traceId: string | undefined;
@@ -54,6 +56,7 @@ class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
   readonly log: Logger;
   parameters: unknown;
   cluster: Cluster | undefined;
+  settings: SettingValues;
   deadline: number;
   id: string;
   caller: Caller;
@@ -68,6 +71,7 @@ class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
     this.#abort = run.abort;
     this.parameters = parameters;
     this.cluster = cluster;
+    this.settings = run.settings;
     this.deadline = deadline;
     this.id = id;
     this.caller = caller;

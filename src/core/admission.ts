@@ -2,7 +2,7 @@ import { ActionError } from '../api/action-error.js';
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
 import type { AccessPolicy } from './access-policy.js';
 import type { ActionDescription } from './action-description.js';
-import type { Call, FieldNames } from './call.js';
+import { type Call, type FieldNames, isIdentified, isKnownCopy } from './call.js';
 import type { Catalogue } from './catalogue.js';
 import type { CircuitBreaker } from './circuit-breaker.js';
 import { type FairQueue, NO_CLUSTER } from './fair-queue.js';
@@ -116,16 +116,14 @@ export class Admission {
     const parameters = checked === undefined ? action.check(call.parameters) : checked.parameters;
     const unitNames = action.unitsIn(parameters);
     const { units, rule } = this.#authorized(call, { action, cluster, unitNames });
-    const isClaimed = this.#options.hasClaims && call.key !== undefined;
+    const isClaimed = this.#options.hasClaims && isIdentified(call);
+    this.#requireStoreFor(call, action);
     if (call.delivery === 'repeated' && redelivery === 'refuse' && !isClaimed) {
-      throw new ActionError(
-        'outcome_unknown',
-        `This request was delivered before, and a worker may have begun it: ${name} may or may not have been done, and is not run again`,
-      );
+      throw deliveredBefore(name);
     }
     const lane = cluster?.key ?? NO_CLUSTER;
     // A refusal would say nothing of what another worker has made of it.
-    const isInquired = isClaimed && call.mayBeCopy && effect === 'change';
+    const isInquired = isClaimed && isKnownCopy(call) && effect === 'change';
     const inquiryMs = isInquired ? Math.max(leftMs + REPORTED_MS, INQUIRY_MS) : undefined;
     const admitted = {
       action,
@@ -182,6 +180,34 @@ export class Admission {
     throw new ActionError('forbidden', `The policy of this service does not allow it. ${needed}`);
   }
 
+  /**
+   * A change with an idempotency key needs the store, or it could be made twice after all.
+   * @throws ActionError `idempotency_unavailable`; `outcome_unknown` when another worker, with a store, may have begun it
+   */
+  #requireStoreFor(call: Call, { description: { name, effect } }: PreparedAction): void {
+    if (call.idempotencyKey === undefined || effect === 'read' || this.#options.hasClaims) return;
+    if (call.delivery === 'repeated') throw deliveredBefore(name);
+    throw new ActionError(
+      'idempotency_unavailable',
+      `Nothing was done: ${name} is a change, and without a claim store this service cannot make sure that it is made once for an idempotency key. Send the request without the key, or have CLAIMS_ETCD_URL set for all workers`,
+    );
+  }
+
+  /**
+   * An action that a running one calls, with checked parameters.
+   * @param of the cluster of the request
+   * @throws ActionError `forbidden` or `unknown_action`
+   */
+  admitNested(
+    call: Call,
+    of: Cluster | undefined,
+  ): Pick<Admitted, 'action' | 'cluster' | 'unitNames' | 'units' | 'rule'> {
+    const action = this.#actionOf(call);
+    const cluster = action.description.target === 'none' ? undefined : of;
+    const unitNames = action.unitsIn(call.parameters);
+    return { action, cluster, unitNames, ...this.#authorized(call, { action, cluster, unitNames }) };
+  }
+
   /** How many calls of a lane may be held, waiting and running. */
   roomOf(lane: string): number {
     const { lanes, maxCalls } = this.#options;
@@ -235,6 +261,13 @@ export class Admission {
     const pauseMs = this.#options.breaker.pauseLeft(key);
     if (pauseMs > 0) throw unreachable(pauseMs);
   }
+}
+
+function deliveredBefore(action: string): ActionError {
+  return new ActionError(
+    'outcome_unknown',
+    `This request was delivered before, and a worker may have begun it: ${action} may or may not have been done, and is not run again`,
+  );
 }
 
 /** The error of a call whose time is up. */

@@ -14,6 +14,11 @@ export interface Call {
   readonly id: string;
   /** Identifies the request when it is delivered again, to any worker; undefined: nothing does. */
   readonly key?: string | undefined;
+  /**
+   * Identifies the change that its caller has named with an idempotency key, also when it is asked for with another message
+   * (`namedChange`); undefined: it has no name.
+   */
+  readonly idempotencyKey?: string | undefined;
   /** The name of the action. */
   readonly action: unknown;
   /** What the action runs against: the etcd token of a cluster; a secret. */
@@ -72,15 +77,21 @@ export type Reply =
   | { status: 'completed'; body: unknown; details?: ReplyDetails }
   | { status: 'error'; body: ErrorBody };
 
+/** Of a reply that is that of an earlier request with the same idempotency key. */
+interface Reused {
+  /** The id of that request. */
+  readonly replyOf?: string | undefined;
+}
+
 /** How a call ends. `released`: it never began, or may run again, so the transport can give it to any worker. */
 export type Settled =
-  | { readonly status: 'completed'; readonly body: unknown; readonly details?: ReplyDetails }
-  | {
+  | ({ readonly status: 'completed'; readonly body: unknown; readonly details?: ReplyDetails } & Reused)
+  | ({
       readonly status: 'error';
       readonly body: ErrorBody;
       /** The thrown value when it was not an `ActionError`; for the log, never for the caller. */
       readonly cause?: unknown;
-    }
+    } & Reused)
   | { readonly status: 'released'; readonly mustRunAlone?: true };
 
 export const RELEASED = { status: 'released' } as const satisfies Settled;
@@ -115,6 +126,20 @@ export class Shutdown extends Error {
 /** Whether a call that has not begun is released for this reason, and not refused. */
 export function releases(reason: unknown): reason is ConnectionLost | Shutdown {
   return reason instanceof ConnectionLost || reason instanceof Shutdown;
+}
+
+/** Whether something tells it from others when it is asked for again. */
+export function isIdentified({ key, idempotencyKey }: Pick<Call, 'key' | 'idempotencyKey'>): boolean {
+  return key !== undefined || idempotencyKey !== undefined;
+}
+
+/** Whether another worker may have it, as it is not only a message that says it was replayed, which anybody may write. */
+export function isKnownCopy({
+  delivery,
+  mayBeCopy,
+  replays,
+}: Pick<Call, 'delivery' | 'mayBeCopy' | 'replays'>): boolean {
+  return delivery === 'repeated' || (mayBeCopy && replays === undefined);
 }
 
 /** The names that callers of a transport use for the fields of a request; error messages use these names. */

@@ -1,13 +1,30 @@
 import type { Clock } from '../lib/clock.js';
 import { settledWithin } from '../lib/settled-within.js';
 import type { ActionDescription } from './action-description.js';
+import type { LoadedSettings, UndeclaredVariable } from './plugin-settings.js';
 import type { PreparedAction } from './prepare-action.js';
 
 /** The actions that this service serves, by name. */
 export class Catalogue {
+  /** The npm packages whose actions were loaded, with their versions, such as `@acme/fleet-actions@1.2.0`. */
+  readonly packages: readonly string[];
+  /** The settings of all loaded actions. */
+  readonly settings: LoadedSettings;
+  /** Variables that look like a setting of a served action, and are none. */
+  readonly undeclared: readonly UndeclaredVariable[];
   readonly #actions: ReadonlyMap<string, PreparedAction>;
 
-  constructor(actions: readonly PreparedAction[]) {
+  constructor(
+    actions: readonly PreparedAction[],
+    {
+      packages = [],
+      settings = { served: new Map(), others: new Map(), isComplete: true },
+      undeclared = [],
+    }: Partial<Pick<Catalogue, 'packages' | 'settings' | 'undeclared'>> = {},
+  ) {
+    this.packages = packages;
+    this.settings = settings;
+    this.undeclared = undeclared;
     this.#actions = new Map(actions.map((each) => [each.description.name, each]));
   }
 

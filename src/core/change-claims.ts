@@ -6,6 +6,8 @@ import type { Reply } from './call.js';
 export interface ChangeToClaim {
   /** Identifies the request when it is delivered again; undefined: nothing does, and only its units are claimed. */
   readonly key: string | undefined;
+  /** What its caller has named with an idempotency key; undefined: nothing. */
+  readonly named?: NamedChange | undefined;
   /** Of the request, for the log. */
   readonly id: string;
   readonly action: string;
@@ -15,18 +17,45 @@ export interface ChangeToClaim {
   readonly heldMs: number;
 }
 
-/** `settled`: an earlier worker has finished it, and this was its reply. */
-export type Claimed = { state: 'held'; claim: Claim } | { state: 'settled'; reply: Reply };
+/** A change that its caller has named, so that it is made once however often it is asked for. */
+export interface NamedChange {
+  /** Identifies it: `Call.idempotencyKey`. */
+  readonly key: string;
+  /** A hash of what is asked for, which must be the same each time. */
+  readonly askedFor: string;
+  /** Whether to wait while another message with the same key is being handled. */
+  readonly mayWait: boolean;
+}
+
+/**
+ * `settled`: an earlier worker has finished it, and this was its reply. `replyOf`: it was asked for with another message, and this
+ * was the id of that request.
+ */
+export type Claimed =
+  | { state: 'held'; claim: Claim }
+  | { state: 'settled'; reply: Reply; replyOf?: string | undefined };
 
 /** The right of this worker to make one change. Ends with `settle` or `release`. */
 export interface Claim {
   /** Whether an earlier worker has begun the same change, and has ended without an outcome. */
   readonly wasBegun: boolean;
+  /** The id of the request for which that one began it; undefined: of this one. */
+  readonly begunFor?: string | undefined;
   /**
    * Waits until no other worker changes this unit; none does until the claim ends.
    * @throws ActionError `service_unavailable`, or the signal's reason
    */
   lockUnit(cluster: Cluster | undefined, unit: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Like `lockUnit`, but does not wait.
+   * @returns frees the unit before the claim ends, never rejects; undefined: another worker changes the unit
+   * @throws ActionError `service_unavailable`, or the signal's reason
+   */
+  tryLockUnit(
+    cluster: Cluster | undefined,
+    unit: string,
+    signal: AbortSignal,
+  ): Promise<(() => Promise<void>) | undefined>;
   /**
    * Notes that the change begins. Call it immediately before.
    * @throws ActionError `service_unavailable` when it must not begin, or the signal's reason
@@ -49,9 +78,12 @@ export interface Claim {
 /** A change could not be claimed because another worker that is alive has it. `cause`: why the wait for that one has ended. */
 export class MadeElsewhere extends Error {
   override readonly name = 'MadeElsewhere';
+  /** Whether it makes that for another message, with the same idempotency key. */
+  readonly isOther: boolean;
 
-  constructor(cause: unknown) {
+  constructor(cause: unknown, isOther = false) {
     super('another worker makes the change', { cause });
+    this.isOther = isOther;
   }
 }
 
@@ -59,7 +91,8 @@ export class MadeElsewhere extends Error {
 export interface ChangeClaims {
   /**
    * Waits while another worker that is alive makes the same change.
-   * @throws MadeElsewhere, ActionError `service_unavailable`, or the signal's reason: the change has not begun here
+   * @throws MadeElsewhere, ActionError `service_unavailable` or `idempotency_key_reused`, or the signal's reason: the change has not
+   *   begun here
    */
   claim(change: ChangeToClaim, signal: AbortSignal): Promise<Claimed>;
 }

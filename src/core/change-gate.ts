@@ -1,10 +1,27 @@
 import { ActionError } from '../api/action-error.js';
 import { errorCodeInfo } from '../api/error-codes.js';
+import type { Cluster } from '../api/cluster.js';
 import type { Admitted } from './admission.js';
 import type { BeforeChange } from './before-change.js';
-import { type Call, type Ended, type Failed, RELEASED, releases, type Settled } from './call.js';
+import {
+  type Call,
+  type Ended,
+  type Failed,
+  isIdentified,
+  isKnownCopy,
+  RELEASED,
+  releases,
+  type Settled,
+} from './call.js';
 import { settledWith } from './call-errors.js';
-import { type ChangeClaims, type Claim, type Claimed, MadeElsewhere } from './change-claims.js';
+import {
+  type ChangeClaims,
+  type Claim,
+  type Claimed,
+  MadeElsewhere,
+  type NamedChange,
+} from './change-claims.js';
+import { askedFor } from './idempotency-key.js';
 import { ofRepeatedChange } from './repeated-change.js';
 import { UnitTurns } from './unit-turns.js';
 
@@ -13,6 +30,8 @@ export interface Performance {
   work: 'run' | 'probe';
   /** Whether an earlier run may have begun. */
   repeated: boolean;
+  /** The id of the request that began the earlier run, by which it may be found; undefined: that of this one. */
+  begunFor?: string | undefined;
 }
 
 /** A change that waits until it may begin. */
@@ -29,12 +48,26 @@ export interface GatedChange {
   readonly requireTime: () => void;
   /** Waits for what the performance needs. @throws ActionError, or the signal's reason, when it must not begin */
   readonly prepare: (performance: Performance) => Promise<void>;
-  /** Never rejects. */
-  readonly perform: (performance: Performance) => Promise<Ended>;
+  /**
+   * Never rejects.
+   * @param takeUnit for the changes within it
+   */
+  readonly perform: (performance: Performance, takeUnit: TakeUnit) => Promise<Ended>;
   readonly stop: (reason: ActionError) => void;
   /** Called when it is known what earlier deliveries of the call have done. */
   readonly onKnown: () => void;
 }
+
+/**
+ * Takes another unit for a part of a change, without a wait.
+ * @returns gives it up; undefined: another change has it, or waits for it
+ * @throws ActionError `service_unavailable`, or the signal's reason
+ */
+export type TakeUnit = (
+  cluster: Cluster | undefined,
+  unit: string,
+  signal: AbortSignal,
+) => Promise<(() => Promise<void>) | undefined>;
 
 /** A change that is refused before it gets to wait here. */
 export interface RefusedChange {
@@ -42,6 +75,8 @@ export interface RefusedChange {
   /** The name of the action. */
   readonly action: string;
   readonly refusal: Failed;
+  /** Whether the policy allows it; false also: it was not asked yet. */
+  readonly isAllowed: boolean;
   /** How long the service has had it, in milliseconds. */
   readonly heldMs: number;
   /** Aborted when there is no time to note the refusal. */
@@ -54,15 +89,22 @@ export interface RefusedChange {
 export class ChangeGate {
   readonly #claims: ChangeClaims | undefined;
   readonly #beforeChange: BeforeChange | undefined;
+  readonly #clusterToken: (name: string) => string | undefined;
   readonly #turns = new UnitTurns();
 
   /**
    * @param claims undefined: the workers have no store in which they agree
    * @param beforeChange undefined: nothing is to be done before a change
+   * @param clusterToken the etcd token of the cluster that has this name; by default no name has one
    */
-  constructor(claims: ChangeClaims | undefined, beforeChange?: BeforeChange) {
+  constructor(
+    claims: ChangeClaims | undefined,
+    beforeChange?: BeforeChange,
+    clusterToken: (name: string) => string | undefined = () => undefined,
+  ) {
     this.#claims = claims;
     this.#beforeChange = beforeChange;
+    this.#clusterToken = clusterToken;
   }
 
   /** Never rejects. */
@@ -71,7 +113,9 @@ export class ChangeGate {
     const { cluster, unitNames: units } = admitted;
     const repeated = call.delivery === 'repeated';
     try {
-      if (this.#claims !== undefined && (call.key !== undefined || units.length > 0))
+      // The changes within it may have units.
+      const mayHaveUnits = units.length > 0 || admitted.action.callsOthers;
+      if (this.#claims !== undefined && (isIdentified(call) || mayHaveUnits))
         return await this.#claimed(this.#claims, change, units);
       const performance = { work: 'run', repeated } as const;
       // At once, where there is nothing to wait for.
@@ -88,21 +132,33 @@ export class ChangeGate {
    * Notes a refusal, so that no other worker makes a change whose caller was told that nothing was changed. Never rejects.
    * @returns what its caller is told: what another worker has made of it, where that is known
    */
-  async refuse({ call, action, refusal, heldMs, signal, onKnown }: RefusedChange): Promise<Settled> {
+  async refuse({
+    call,
+    action,
+    refusal,
+    isAllowed,
+    heldMs,
+    signal,
+    onKnown,
+  }: RefusedChange): Promise<Settled> {
     const { key, id, mayBeCopy: isRepeated } = call;
-    if (this.#claims === undefined || key === undefined) return refusal;
+    if (this.#claims === undefined || !isIdentified(call)) return refusal;
     // One that the policy denies is denied by every worker. But it may have been allowed when it was delivered before.
     const isDenied = refusal.body.code === 'forbidden';
     if (!isRefusal(refusal) && !(isRepeated && isDenied)) return refusal;
     const unnoted = isRepeated ? ofRepeatedChange(refusal) : refusal;
     try {
-      const claimed = await this.#claims.claim({ key, id, action, isRepeated, heldMs }, signal);
+      const named = this.#nameOf(call, false);
+      const claimed = await this.#claims.claim({ key, named, id, action, isRepeated, heldMs }, signal);
       if (claimed.state === 'held' && claimed.claim.wasBegun) {
         await claimed.claim.release();
-        return unnoted;
+        return ofBegunChange(refusal, call);
       }
+      // The reply to another message is only for those whom the policy allows to ask for it.
+      const isTold = claimed.state === 'held' || claimed.replyOf === undefined || (isAllowed && !isRepeated);
+      if (!isTold) return unnoted;
       onKnown();
-      if (claimed.state === 'settled') return claimed.reply;
+      if (claimed.state === 'settled') return settledBefore(claimed);
       if (isDenied && call.caller.verifiedBy === undefined) {
         // It may be a copy of another caller's change, which must not be refused for it.
         await claimed.claim.release();
@@ -112,10 +168,19 @@ export class ChangeGate {
       return isNoted && !isConnectionLost(call) ? refusal : RELEASED;
     } catch (error) {
       if (isLeft(error, call)) return RELEASED;
+      if (isOtherMessages(error) && !isRepeated)
+        return settledWith(error instanceof MadeElsewhere ? keyInUse() : error, id);
       // The store is away.
       const { cause } = error instanceof MadeElsewhere ? error : { cause: error };
       return cause === signal.reason || cause instanceof ActionError ? unnoted : settledWith(error, id);
     }
+  }
+
+  #nameOf(call: Call, mayWait: boolean): NamedChange | undefined {
+    const { idempotencyKey: key, target } = call;
+    if (key === undefined) return undefined;
+    const token = typeof target === 'string' ? (this.#clusterToken(target) ?? target) : target;
+    return { key, askedFor: askedFor(call, token), mayWait };
   }
 
   async #perform(change: GatedChange, performance: Performance): Promise<Ended> {
@@ -124,7 +189,26 @@ export class ChangeGate {
       change.signal.throwIfAborted();
       change.requireTime();
     }
-    return change.perform(performance);
+    return change.perform(performance, this.#takeUnit(undefined));
+  }
+
+  #takeUnit(claim: Claim | undefined): TakeUnit {
+    return async (cluster, unit, signal) => {
+      const leave = this.#turns.take(cluster, unit);
+      if (leave === undefined || claim === undefined) return leave;
+      let unlock: (() => Promise<void>) | undefined;
+      try {
+        unlock = await claim.tryLockUnit(cluster, unit, signal);
+      } finally {
+        if (unlock === undefined) await leave();
+      }
+      if (unlock === undefined) return undefined;
+      const free = unlock;
+      return async () => {
+        await free();
+        await leave();
+      };
+    };
   }
 
   /** @throws ActionError, or the signal's reason, when it must not begin */
@@ -143,21 +227,28 @@ export class ChangeGate {
     let claimed: Claimed;
     try {
       claimed = await claims.claim(
-        { key: call.key, id: call.id, action: action.description.name, isRepeated, heldMs: change.heldMs() },
+        {
+          key: call.key,
+          named: this.#nameOf(call, true),
+          id: call.id,
+          action: action.description.name,
+          isRepeated,
+          heldMs: change.heldMs(),
+        },
         signal,
       );
     } catch (error) {
       if (isLeft(error, call)) return RELEASED;
-      const settled = settledWith(error instanceof MadeElsewhere ? error.cause : error, call.id);
+      const settled = settledWith(error instanceof MadeElsewhere ? endOfWait(error) : error, call.id);
       return isRepeated ? ofRepeatedChange(settled) : settled;
     }
     // What follows tells its caller itself what another worker may have made of it.
     change.onKnown();
-    if (claimed.state === 'settled') return claimed.reply;
+    if (claimed.state === 'settled') return settledBefore(claimed);
     const { claim } = claimed;
-    const mayHaveBegunElsewhere = claim.wasBegun || (call.key === undefined && isRepeated);
+    const mayHaveBegunElsewhere = claim.wasBegun || (!isIdentified(call) && isRepeated);
     const settle = async (reply: Ended) => {
-      const told = mayHaveBegunElsewhere ? ofRepeatedChange(reply) : reply;
+      const told = mayHaveBegunElsewhere ? ofBegunChange(reply, call) : reply;
       return { told, isNoted: await claim.settle(told, change.ending) };
     };
     const cancel = claim.onLost(change.stop);
@@ -170,17 +261,24 @@ export class ChangeGate {
         await claim.begin(signal);
         signal.throwIfAborted();
         if (performance.work === 'run') change.requireTime();
-        const { told } = await settle(await change.perform(performance));
+        const { told } = await settle(await change.perform(performance, this.#takeUnit(claim)));
         return told;
       };
       // A refusal would say nothing of what another worker has made of it.
-      return await this.#turns.run(cluster, units, signal, work, !isRepeated);
+      const isLimited = !isKnownCopy(call) && !claim.wasBegun;
+      return await this.#turns.run(cluster, units, signal, work, isLimited);
     } catch (error) {
       if (releases(error)) {
         await claim.release();
         return RELEASED;
       }
-      const { told, isNoted } = await settle(settledWith(error, call.id));
+      const failed = settledWith(error, call.id);
+      if (claim.wasBegun && !isRepeated && isRefusal(failed)) {
+        // With its key, and more time, another message may find out what came of it.
+        await claim.release();
+        return ofBegunChange(failed, call);
+      }
+      const { told, isNoted } = await settle(failed);
       // Another worker may make it: its caller must not be told that nothing was changed.
       return isNoted ? told : RELEASED;
     } finally {
@@ -189,10 +287,43 @@ export class ChangeGate {
   }
 }
 
+/** The reply that is recorded of a change. */
+function settledBefore({ reply, replyOf }: Extract<Claimed, { state: 'settled' }>): Ended {
+  return replyOf === undefined ? reply : { ...reply, replyOf };
+}
+
+/** The error of a change that an earlier worker may have begun, for this message or for another one with the same key. */
+function ofBegunChange<S extends Settled>(settled: S, { mayBeCopy, idempotencyKey }: Call): S {
+  return ofRepeatedChange(settled, mayBeCopy || idempotencyKey === undefined ? 'delivered' : 'sent');
+}
+
+/** The error of a change whose key another message has, which is handled still. */
+function keyInUse(): ActionError {
+  return new ActionError(
+    'idempotency_key_in_use',
+    'An earlier request with this idempotency key still runs: send the request again, with the same key, to get its reply',
+    { details: { retry_after_ms: IN_USE_MS } },
+  );
+}
+
+/** Why a change is not made for which another worker's end was waited in vain. */
+function endOfWait({ cause, isOther }: MadeElsewhere): unknown {
+  return isOther && cause instanceof ActionError && cause.code === 'timeout' ? keyInUse() : cause;
+}
+
+/** When to ask again for a change that is made for another message, in milliseconds. */
+const IN_USE_MS = 1_000;
+
+/** Whether a change could not be claimed because of another message with its key. */
+function isOtherMessages(error: unknown): boolean {
+  if (error instanceof MadeElsewhere) return error.isOther;
+  return error instanceof ActionError && error.code === 'idempotency_key_reused';
+}
+
 /** Whether a change that could not be claimed goes back to where it came from, as another worker may make it. */
 function isLeft(error: unknown, call: Call): boolean {
   if (isConnectionLost(call)) return true;
-  if (error instanceof MadeElsewhere) return releases(error.cause) || !call.mayBeCopy;
+  if (error instanceof MadeElsewhere) return releases(error.cause) || !(call.mayBeCopy || error.isOther);
   return releases(error);
 }
 
@@ -207,10 +338,13 @@ function isRefusal(reply: Ended): boolean {
 }
 
 /** @throws ActionError when nothing can be done after an earlier run */
-function performanceOf({ call, admitted: { action } }: GatedChange, { wasBegun }: Claim): Performance {
-  if (!wasBegun) return { work: 'run', repeated: call.key === undefined && call.delivery === 'repeated' };
-  if (action.probe !== undefined) return { work: 'probe', repeated: true };
-  if (action.description.redelivery === 'run-again') return { work: 'run', repeated: true };
+function performanceOf(
+  { call, admitted: { action } }: GatedChange,
+  { wasBegun, begunFor }: Claim,
+): Performance {
+  if (!wasBegun) return { work: 'run', repeated: !isIdentified(call) && call.delivery === 'repeated' };
+  if (action.probe !== undefined) return { work: 'probe', repeated: true, begunFor };
+  if (action.description.redelivery === 'run-again') return { work: 'run', repeated: true, begunFor };
   throw outcomeNotReported(action.description.name);
 }
 

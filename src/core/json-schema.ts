@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Schema } from 'yup';
+import type { JsonSchema } from '../api/action-description.js';
 import { fieldsOf } from '../lib/fields-of.js';
 
-/** A JSON Schema document, draft 2020-12, as plain data. */
-export type JsonSchema = Record<string, unknown>;
+export type { JsonSchema };
 
 /** The result of a yup schema's `describe()`, of this copy of yup or of a plugin's own copy. */
 interface Description {
@@ -39,6 +39,9 @@ function translate(description: Description, path: string, described: boolean): 
   if (typeof meta.format === 'string' && !MAPS.includes(meta.format)) result.format = meta.format;
   // The annotation of JSON Schema for what is never shown again, such as a password.
   if (meta.secret === true) result.writeOnly = true;
+  // How a person sees a result; names that begin with x- are for such annotations, in OpenAPI too.
+  if (meta.column !== undefined) result['x-column'] = columnTitle(meta.column, at);
+  if (meta.display !== undefined) result['x-display'] = display(meta.display, at);
   for (const test of description.tests ?? []) addTest(result, type, test, at, meta);
   // yup's `required` refuses the empty string.
   if (type === 'string' && description.tests?.some(({ name }) => name === 'required')) result.minLength ||= 1;
@@ -107,6 +110,19 @@ function jsonType(type: unknown, at: string): unknown {
   throw new Error(`${at} has an invalid meta({ type }): it must be one of ${JSON_TYPES.join(', ')}`);
 }
 
+/** Without spaces, so that a person can name it in a command. */
+function columnTitle(title: unknown, at: string): string {
+  if (typeof title === 'string' && /^[A-Z0-9%_./-]{1,32}$/.test(title)) return title;
+  throw new Error(
+    `${at} has an invalid meta({ column }): it must be 1 to 32 of the characters A-Z 0-9 % _ . / -`,
+  );
+}
+
+function display(value: unknown, at: string): string {
+  if (value === 'records') return value;
+  throw new Error(`${at} has an invalid meta({ display }): it must be records`);
+}
+
 function objectShape({ fields = {} }: Description, path: string): JsonSchema {
   const entries = Object.entries(fields);
   const required = entries
@@ -137,9 +153,12 @@ function addTest(
 ): void {
   const [minimum, maximum] = SIZES[type] ?? [];
   const set = (key: string | undefined, value: unknown) => {
-    if (key === undefined || (typeof value !== 'number' && typeof value !== 'string')) {
-      throw new Error(`${at} has a '${name}' whose limit is not a number or a string`);
-    }
+    const isLimit =
+      type === 'number' ? Number.isFinite(value) : Number.isSafeInteger(value) && Number(value) >= 0;
+    if (key === undefined || !isLimit)
+      throw new Error(
+        `${at} has a '${name}' whose limit is not ${type === 'number' ? 'a finite number' : 'a whole number from 0'}`,
+      );
     result[key] = value;
   };
   switch (name) {
@@ -162,7 +181,7 @@ function addTest(
       if (!(params.regex instanceof RegExp)) throw new Error(`${at} has a matches() without a pattern`);
       // JSON Schema's patterns have no flags.
       if (/[imsvy]/.test(params.regex.flags)) return requireFormat(`pattern ${params.regex}`, at, meta);
-      return set('pattern', params.regex.source);
+      return addPattern(result, params.regex);
     case 'email':
     case 'uuid':
       result.format = name;
@@ -172,6 +191,15 @@ function addTest(
       return;
     default:
       return requireFormat(`test '${name ?? 'without a name'}'`, at, meta);
+  }
+}
+
+/** JSON Schema reads a pattern as one with the flag u, with which some are not valid, such as `[\w-.]`: these are only shown. */
+function addPattern(result: JsonSchema, regex: RegExp): void {
+  try {
+    result.pattern = new RegExp(regex.source, 'u').source;
+  } catch {
+    result.$comment = `matches ${regex}`;
   }
 }
 
@@ -192,8 +220,9 @@ function plainJson(value: unknown, at: string): unknown {
 
 function plain(at: string): (value: unknown) => unknown {
   return (value) => {
-    if (value === null || ['string', 'number', 'boolean'].includes(typeof value)) return value;
-    throw new Error(`${at} lists a value that is not null, a string, a number or a boolean`);
+    const isPlain = value === null || ['string', 'boolean'].includes(typeof value) || Number.isFinite(value);
+    if (isPlain) return value;
+    throw new Error(`${at} lists a value that is not null, a string, a finite number or a boolean`);
   };
 }
 

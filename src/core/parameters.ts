@@ -235,7 +235,7 @@ function fieldProblems(
 const QUOTED = /(?:, but the final value was| for value|\. The validated value was): `[^]*$/;
 
 /** A value may be a secret, and messages are logged. */
-function withoutValue(message: string): string {
+export function withoutValue(message: string): string {
   return message.replace(QUOTED, '');
 }
 

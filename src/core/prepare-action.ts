@@ -1,10 +1,12 @@
 import { type Action, CONTRACT_VERSION, contractVersionOf } from '../api/action.js';
+import { Actions } from '../api/actions.js';
 import { withoutRowList } from '../api/row-list.js';
 import { closestMatch } from '../lib/closest-match.js';
 import type { ActionDescription } from './action-description.js';
 import { MAX_TIMEOUT_MS } from './caller-timeout.js';
 import { jsonSchemaOf } from './json-schema.js';
 import { parameterCheck, strictSchema } from './parameters.js';
+import { type DeclaredSettings, declaredSettings, NO_VALUES, type SettingValues } from './plugin-settings.js';
 import type { PluginWatch } from './plugin-watch.js';
 import { resultCheck } from './result-check.js';
 import { type UnitMarks, unitMarks, unitParameters } from './unit-parameters.js';
@@ -20,17 +22,29 @@ export interface PreparedAction {
   readonly injects: ReadonlySet<symbol>;
   /** Returns the parameters with defaults filled in, or throws `invalid_parameters`. */
   readonly check: (sent: unknown) => unknown;
-  readonly run: (request: Parameters<Action['handle']>[0]) => Promise<unknown>;
+  readonly run: (request: Parameters<Action['handle']>[0], actions?: Actions) => Promise<unknown>;
+  /** Whether it injects `Actions`: each run then needs its own. */
+  readonly callsOthers: boolean;
   /** Finds out what came of an earlier run; gives undefined when that cannot be known. Undefined: the action cannot. */
   readonly probe: PreparedAction['run'] | undefined;
   /** The units that checked parameters name, in alphabetical order. */
   readonly unitsIn: (parameters: unknown) => readonly string[];
   /** Whether its parameters can name units. */
   readonly unitMarks: UnitMarks;
+  /** The settings that it declares. */
+  readonly declaredSettings: DeclaredSettings;
+  /** Their values, once they are read. */
+  readonly settings: SettingValues;
   readonly dispose: () => void | Promise<void>;
 }
 
 const NAME = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
+const MAX_NAME = 64;
+
+/** Whether an action may have this name. */
+export function isActionName(name: unknown): boolean {
+  return typeof name === 'string' && name.length <= MAX_NAME && NAME.test(name);
+}
 
 export interface PrepareOptions {
   /** The name that callers use for the parameters, for error messages; `parameters` by default. */
@@ -67,19 +81,29 @@ export function prepareAction(
     result: inField('result', () => jsonSchemaOf(result)),
   };
   const injected: Record<string, unknown> = {};
+  const ofActions: string[] = [];
   for (const [name, token] of Object.entries(action.inject ?? {})) {
-    injected[name] = inField(`inject.${name}`, () => resolve(token));
+    if (token === Actions) ofActions.push(name);
+    else injected[name] = inField(`inject.${name}`, () => resolve(token));
   }
+  const callsOthers = ofActions.length > 0;
+  // Each run has its own.
+  const injectedWith = (actions: Actions | undefined) =>
+    callsOthers ? { ...injected, ...Object.fromEntries(ofActions.map((name) => [name, actions])) } : injected;
   const check: Checking = checkResults ? withResultCheck(resultCheck(result)) : (run) => run;
   const prepared: PreparedAction = {
     description,
     coalesces: action.coalesce === true,
     injects: new Set(Object.values(action.inject ?? {})),
     check: parameterCheck(parameters, parametersName),
-    run: check((request) => action.handle(request, injected)),
-    probe: action.probe && check(async (request) => action.probe?.(request, injected), true),
+    run: check((request, actions) => action.handle(request, injectedWith(actions))),
+    callsOthers,
+    probe:
+      action.probe && check(async (request, actions) => action.probe?.(request, injectedWith(actions)), true),
     unitsIn: unitParameters(parameters),
     unitMarks: unitMarks(parameters),
+    declaredSettings: inField('settings', () => declaredSettings(action)),
+    settings: NO_VALUES,
     dispose: () => action.dispose?.(),
   };
   return watch === undefined ? prepared : watchedAction(prepared, watch.action(action.name));
@@ -91,8 +115,8 @@ type Checking = (run: PreparedAction['run'], mayBeNothing?: boolean) => Prepared
 /** An invalid result is still sent to the caller; the warning is for the plugin's author. */
 function withResultCheck(check: (result: unknown) => string[]): Checking {
   return (run, mayBeNothing = false) =>
-    async (request) => {
-      const result = await run(request);
+    async (request, actions) => {
+      const result = await run(request, actions);
       const problems = mayBeNothing && result === undefined ? [] : check(withoutRowList(result));
       if (problems.length > 0) request.log.warn('result does not match its schema', { problems });
       return result;
@@ -109,6 +133,7 @@ const FIELDS = Object.keys({
   coalesce: true,
   parameters: true,
   result: true,
+  settings: true,
   timeoutMs: true,
   inject: true,
   contract: true,
@@ -141,11 +166,7 @@ function checkFields(action: Action): void {
     );
   }
   const { name, summary, target, effect, redelivery, coalesce, timeoutMs, inject } = action;
-  requireField(
-    typeof name === 'string' && name.length <= 64 && NAME.test(name),
-    'name',
-    'snake_case, at most 64 characters',
-  );
+  requireField(isActionName(name), 'name', `snake_case, at most ${MAX_NAME} characters`);
   requireField(typeof summary === 'string' && summary.trim() !== '', 'summary', 'one sentence');
   requireField(['cluster', 'optional', 'none'].includes(target), 'target', "'cluster', 'optional' or 'none'");
   requireField(['read', 'change'].includes(effect), 'effect', "'read' or 'change'");
@@ -172,6 +193,11 @@ function checkFields(action: Action): void {
   );
   requireField(isSchema(action.result), 'result', 'a yup schema');
   requireField(
+    action.settings === undefined || (isSchema(action.settings) && action.settings.type === 'object'),
+    'settings',
+    'a yup object schema',
+  );
+  requireField(
     inject === undefined || (typeof inject === 'object' && inject !== null),
     'inject',
     'a record of tokens',
@@ -180,8 +206,13 @@ function checkFields(action: Action): void {
     requireField(
       typeof token === 'symbol',
       `inject.${key}`,
-      'a token: FleetTransport, EtcdResolver, RemoteShell or Clock of fleet-manager/plugin',
+      'a token: FleetTransport, EtcdResolver, RemoteShell, Clock or Actions of fleet-manager/plugin',
     );
+  requireField(
+    coalesce !== true || !Object.values(inject ?? {}).includes(Actions),
+    'coalesce',
+    'false: the action calls others, for a caller, and a shared run has none',
+  );
   requireField(typeof action.handle === 'function', 'handle', 'a function');
   requireField(
     action.probe === undefined || (typeof action.probe === 'function' && effect === 'change'),

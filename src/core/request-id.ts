@@ -6,6 +6,9 @@ export const REQUEST_ID = 'x-request-id';
 
 const WELL_FORMED = /^[\w.:/+=@-]{1,128}$/;
 
+/** A pattern that matches exactly what can be such an id. */
+export const REQUEST_ID_PATTERN = WELL_FORMED.source;
+
 /** Whether it can be the id of a request in the log: 1 to 128 of the characters A-Z a-z 0-9 _ . : / + = @ - */
 export function isRequestId(value: unknown): value is string {
   return typeof value === 'string' && WELL_FORMED.test(value);

@@ -27,7 +27,7 @@ import {
   Shutdown,
 } from './call.js';
 import type { AccessPolicy } from './access-policy.js';
-import type { BeforeChange } from './before-change.js';
+import type { BeforeChange, BeforeNestedChange } from './before-change.js';
 import type { CallEventBus } from './call-events.js';
 import type { ChangeClaims } from './change-claims.js';
 import { ChangeGate, type Performance } from './change-gate.js';
@@ -76,6 +76,8 @@ export interface RunnerOptions {
   clusterToken?: ((name: string) => string | undefined) | undefined;
   /** Called before each change; undefined: nothing is. */
   beforeChange?: BeforeChange | undefined;
+  /** Called before each change within another one; undefined: nothing is. */
+  beforeNested?: BeforeNestedChange | undefined;
   /** Runs a handler in the context of its call, such as a trace; undefined: there is none. */
   inContextOf?: ExecutionOptions['inContextOf'];
 }
@@ -209,7 +211,7 @@ export class Runner {
       onDenied: (denied) => options.events.emit('denied', { ...denied, at: clock.now() }),
       onResponse: ({ key }) => this.#queue.responded(key),
     });
-    this.#gate = new ChangeGate(claims, options.beforeChange);
+    this.#gate = new ChangeGate(claims, options.beforeChange, options.clusterToken);
     this.#execution = {
       clock,
       logFor,
@@ -217,6 +219,7 @@ export class Runner {
       onReached: ({ key }) => this.#reached(key),
       onUnreachable: ({ key }) => this.#unreachable(key),
       isolation: options.isolation,
+      nested: { catalogue, admission: this.#admission, beforeNested: options.beforeNested },
       inContextOf: options.inContextOf,
     };
     this.#coalescing = new Coalescing<Job>({
@@ -316,7 +319,7 @@ export class Runner {
     const begin = this.#options.clock.now();
     if (this.#stopping.signal.aborted || (signal.aborted && releases(signal.reason)))
       return Promise.resolve(RELEASED);
-    if (signal.aborted) return this.#notAdmitted(call, cancelled(), begin);
+    if (signal.aborted) return this.#notAdmitted(call, cancelled(), { since: begin, isAllowed: false });
     // What ended a worker before may be the check of its parameters.
     const { isolation } = this.#options;
     if (isolation !== undefined && delivery === 'repeated')
@@ -324,7 +327,8 @@ export class Runner {
     try {
       return this.#enqueue(call, this.#admission.admit(call));
     } catch (error) {
-      return this.#notAdmitted(call, error, begin);
+      // What may not hold for another worker is checked after the policy.
+      return this.#notAdmitted(call, error, { since: begin, isAllowed: true });
     }
   }
 
@@ -334,17 +338,29 @@ export class Runner {
       const checked = await this.#checkedApart(call, isolation);
       return await this.#enqueue(call, this.#admission.admit(call, checked));
     } catch (error) {
-      return this.#notAdmitted(call, error, begin);
+      return this.#notAdmitted(call, error, { since: begin, isAllowed: false });
     }
   }
 
-  async #notAdmitted(call: Call, error: unknown, since: number): Promise<Settled> {
+  async #notAdmitted(
+    call: Call,
+    error: unknown,
+    known: { since: number; isAllowed: boolean },
+  ): Promise<Settled> {
     if (error instanceof MustRunAlone) return RELEASED_ALONE;
-    return releases(error) ? RELEASED : this.#refused(call, settledWith(error, call.id), since);
+    return releases(error) ? RELEASED : this.#refused(call, settledWith(error, call.id), known);
   }
 
-  /** Refuses a call that has not had its turn. @returns what its caller is told */
-  #refused(call: Call, refusal: Failed, since: number): Failed | Promise<Settled> {
+  /**
+   * Refuses a call that has not had its turn.
+   * @param known since when the service has had it, and whether the policy allows it
+   * @returns what its caller is told
+   */
+  #refused(
+    call: Call,
+    refusal: Failed,
+    { since, isAllowed }: { since: number; isAllowed: boolean },
+  ): Failed | Promise<Settled> {
     const { catalogue, clock, claims } = this.#options;
     const action = typeof call.action === 'string' ? catalogue.find(call.action)?.description : undefined;
     if (claims === undefined || action?.effect !== 'change') return refusal;
@@ -354,6 +370,7 @@ export class Runner {
         call,
         action: action.name,
         refusal,
+        isAllowed,
         heldMs: call.waitedMs + clock.now() - since,
         signal,
         onKnown: () => this.#known.add(call),
@@ -398,6 +415,7 @@ export class Runner {
           onProcessEnd: 'give-back',
           isAlone: mustRunAlone === true,
           signal: limited,
+          nested: undefined,
           onWarning: () => {},
           onResponse: () => {},
         });
@@ -562,7 +580,8 @@ export class Runner {
 
   #refuse(job: Job, reason: ActionError): void {
     const { call, admittedAt } = job;
-    this.#withdraw(job, this.#refused(call, settledWith(reason, call.id), admittedAt));
+    const known = { since: admittedAt, isAllowed: true };
+    this.#withdraw(job, this.#refused(call, settledWith(reason, call.id), known));
   }
 
   /** Ends a waiting job. */

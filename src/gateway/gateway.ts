@@ -67,6 +67,7 @@ export class Gateway {
       maxBodyBytes,
       memoryBytes,
       describe,
+      sandboxCluster: options.sandboxCluster,
       traceRequest,
       notReady,
       clock,

@@ -3,7 +3,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:ht
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ANONYMOUS, type Caller } from '../api/caller.js';
-import { type AnswerEnvelope, FleetManagerError, type Route } from '../client/route.js';
+import { type AnswerEnvelope, DEFAULT_TIMEOUT_MS, FleetManagerError, type Route } from '../client/route.js';
 import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
 import type { Clock } from '../lib/clock.js';
 import { memoryOf } from '../lib/decoded-memory.js';
@@ -13,6 +13,12 @@ import { whenUsed } from '../lib/when-used.js';
 import type { Logger } from '../lib/logger.js';
 import type { ActionDescription } from '../core/action-description.js';
 import { sizeProblemOf } from '../core/parameters.js';
+import {
+  IDEMPOTENCY_KEY,
+  IDEMPOTENCY_REPLAYED,
+  readIdempotencyKey,
+  type SentKey,
+} from '../core/idempotency-key.js';
 import { isRequestId, REQUEST_ID } from '../core/request-id.js';
 import { callerTimeout } from '../core/caller-timeout.js';
 import type { Authenticate } from './authenticate.js';
@@ -20,6 +26,8 @@ import { isOwnName, sameToken } from './bearer-token.js';
 import { httpStatusOf } from './http-status.js';
 import { reasonOf } from '../lib/errors.js';
 import { ListeningServers } from './listening-servers.js';
+import { OpenApiPage } from './openapi-page.js';
+import { PROBLEM_TYPE, prefersProblem, problemDetails } from './problem.js';
 import { type HeldMemory, RequestMemory } from './request-memory.js';
 import type { ScrapeSource } from './scrape-source.js';
 
@@ -35,6 +43,8 @@ export interface HttpServerOptions {
   /** What `GET /metrics` shows, and the token for it instead of the one above; undefined: there is no such path. */
   metrics?: { source: ScrapeSource; token: string | undefined } | undefined;
   describe: () => ActionDescription[];
+  /** The etcd token of the only cluster of a sandbox; undefined: the service is no sandbox. */
+  sandboxCluster?: string | undefined;
   /** Why the service accepts no requests; empty when it accepts them. */
   notReady: () => string[];
   /** The largest message that the service reads. A body becomes part of a message, so its limit is a little lower. */
@@ -63,7 +73,6 @@ export interface TracedRequest {
   end(status: number | undefined): void;
 }
 
-const DEFAULT_TIMEOUT_MS = 30_000;
 const ARRIVAL_MS = 60_000;
 /** A reply must be read within this time and the time that it takes at the least rate. */
 const READING_MS = 30_000;
@@ -86,7 +95,7 @@ const ACTION_ROUTE = '/v1/actions/:name';
 const METRICS_ROUTE = '/metrics';
 /** The allowed methods of each path. */
 const METHODS: readonly [path: RegExp, allowed: string][] = [
-  [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
+  [/^\/(livez|readyz|v1\/actions|openapi\.json)$/, 'GET, HEAD'],
   [/^\/v1\/actions\/[^/]+$/, 'POST'],
 ];
 /** How long a connection that is ended may take to send the rest. */
@@ -101,18 +110,27 @@ export class HttpServer {
   readonly #memory: RequestMemory;
   readonly #held = new WeakMap<FastifyRequest, HeldMemory>();
   readonly #callers = new WeakMap<FastifyRequest, Caller>();
+  readonly #openApi: OpenApiPage;
+  /** The requests of callers that may want their errors as problem details, by connection: for those that do not arrive in time. */
+  readonly #arriving = new WeakMap<Socket, IncomingMessage>();
   #refusing = false;
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
     const { arrivalMs = ARRIVAL_MS, memoryBytes: limit, clock, log } = options;
+    const { authenticate, describe, metrics } = options;
+    this.#openApi = new OpenApiPage(() => ({
+      actions: describe(),
+      tokens: { ofCallers: authenticate !== undefined, ofMetrics: metrics?.token !== undefined },
+      hasMetrics: metrics !== undefined,
+    }));
     this.#memory = new RequestMemory({ limit, clock, log });
     this.#servers = new ListeningServers({
       requestTimeout: arrivalMs,
       connectionsCheckingInterval: Math.min(arrivalMs, MAX_CHECK_MS),
       keepAliveTimeout: KEEP_ALIVE_MS,
       onRequest: (request, response) => void this.#serve(request, response),
-      onUnparsed: refuseUnparsed,
+      onUnparsed: (error, socket) => refuseUnparsed(error, socket, this.#arriving.get(socket)),
     });
   }
 
@@ -145,6 +163,7 @@ export class HttpServer {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.headers.accept?.includes('problem')) this.#arriving.set(request.socket, request);
     let fastify: FastifyInstance;
     try {
       fastify = await (this.#fastify ??= this.#load());
@@ -152,10 +171,8 @@ export class HttpServer {
       // Such as too many open files: the next request tries again.
       this.#fastify = undefined;
       this.#options.log.error('HTTP request failed unexpectedly', { error });
-      const body = JSON.stringify(errorEnvelope('internal', UNEXPECTED));
-      response
-        .writeHead(500, { 'content-type': 'application/json; charset=utf-8', connection: 'close' })
-        .end(body);
+      const { type, body } = errorResponse(500, errorBody('internal', UNEXPECTED), request.headers.accept);
+      response.writeHead(500, { 'content-type': type, connection: 'close' }).end(JSON.stringify(body));
       return;
     }
     fastify.routing(request, response);
@@ -212,7 +229,11 @@ export class HttpServer {
         const { source } = metrics;
         return reply.type(source.contentType).send(await source.text());
       });
-    fastify.get('/v1/actions', async () => ({ actions: this.#options.describe() }));
+    fastify.get('/openapi.json', async (request, reply) => this.#openApi.send(request, reply));
+    fastify.get('/v1/actions', async () => ({
+      actions: this.#options.describe(),
+      sandbox_cluster: this.#options.sandboxCluster,
+    }));
     fastify.post<{ Params: { name: string } }>(ACTION_ROUTE, async (request, reply) =>
       this.#act(request.params.name, request, reply),
     );
@@ -301,6 +322,9 @@ export class HttpServer {
         'invalid_request',
         'the header timeout-ms must be a number of milliseconds, at least 1',
       );
+    const sentKey = sentKeyIn(request);
+    if (sentKey !== undefined && 'problem' in sentKey)
+      return failed(reply, 400, 'invalid_request', `the header ${sentKey.problem}`);
     const closed = new AbortController();
     const trace = this.#traceOf(request, reply);
     reply.raw.once('close', () => closed.abort());
@@ -314,6 +338,7 @@ export class HttpServer {
       trace,
       from: { caller: this.#callers.get(request) ?? ANONYMOUS, door: 'http' },
       requestId: request.id,
+      idempotencyKey: sentKey?.key,
     });
     this.#calls.add(call);
     let envelope: AnswerEnvelope;
@@ -326,15 +351,24 @@ export class HttpServer {
     } finally {
       this.#calls.delete(call);
     }
+    if (envelope.replayed === true) {
+      delete envelope.replayed;
+      reply.header(IDEMPOTENCY_REPLAYED, 'true');
+    }
+    const status = statusOf(envelope.status, envelope.response_body);
+    const asProblem = envelope.status === 'error' && prefersProblem(request.headers.accept);
     // Bytes, not text: what waits for a slow caller must not fill the heap.
-    const body = Buffer.from(stringifyExactly(envelope));
+    const body = Buffer.from(
+      stringifyExactly(asProblem ? problemDetails(status, envelope.response_body) : envelope),
+    );
     const held = this.#held.get(request);
     if (!isRead) held?.addReply(body.length);
     else if (held?.tryAddReply(body.length) === false)
       return failed(reply, 503, 'service_unavailable', NO_ROOM);
+    if (asProblem) reply.header('vary', 'accept');
     return reply
-      .code(statusOf(envelope.status, envelope.response_body))
-      .type('application/json; charset=utf-8')
+      .code(status)
+      .type(asProblem ? PROBLEM_TYPE : JSON_TYPE)
       .send(body);
   }
 
@@ -412,11 +446,20 @@ function refuseRoute(request: FastifyRequest, reply: FastifyReply): FastifyReply
   return failed(reply, 405, 'invalid_request', `${path} only allows ${allowed.replace(', ', ' and ')}`);
 }
 
-/** Answers bytes that Node's parser does not accept as an HTTP request. */
-function refuseUnparsed(error: NodeJS.ErrnoException, socket: Socket): void {
+/**
+ * Answers bytes that Node's parser does not accept as an HTTP request.
+ * @param arriving the last request of this connection whose headers have come, if its caller may want problem details
+ */
+function refuseUnparsed(
+  error: NodeJS.ErrnoException,
+  socket: Socket,
+  arriving: IncomingMessage | undefined,
+): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
   const [status, reason] = UNPARSED.get(error.code ?? '') ?? [400, 'invalid HTTP request'];
-  const body = JSON.stringify(errorEnvelope('invalid_request', reason));
+  const accept = arriving?.complete === false ? arriving.headers.accept : undefined;
+  const response = errorResponse(status, errorBody('invalid_request', reason), accept);
+  const body = JSON.stringify(response.body);
   // The caller may never close its side.
   const late = setTimeout(() => socket.destroy(), CLOSE_TIMEOUT_MS);
   socket.once('close', () => clearTimeout(late));
@@ -424,7 +467,7 @@ function refuseUnparsed(error: NodeJS.ErrnoException, socket: Socket): void {
     [
       `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
       'connection: close',
-      'content-type: application/json; charset=utf-8',
+      `content-type: ${response.type}`,
       `content-length: ${Buffer.byteLength(body)}`,
       '',
       body,
@@ -437,9 +480,22 @@ const UNPARSED: ReadonlyMap<string, [status: number, reason: string]> = new Map(
   ['ERR_HTTP_REQUEST_TIMEOUT', [408, 'the request took too long to arrive']],
 ]);
 
-function errorEnvelope(code: string, message: string, details?: unknown): object {
-  const body = { errors: [message], code, ...(details !== undefined && { details }) };
-  return { status: 'error', response_body: body };
+const JSON_TYPE = 'application/json; charset=utf-8';
+
+/** The `response_body` of an error. */
+function errorBody(code: string, message: string, details?: unknown): object {
+  return { errors: [message], code, ...(details !== undefined && { details }) };
+}
+
+/** An error in the form that its caller wants. @param accept the header `Accept` */
+function errorResponse(
+  status: number,
+  body: object,
+  accept: string | undefined,
+): { type: string; body: object } {
+  return prefersProblem(accept)
+    ? { type: PROBLEM_TYPE, body: problemDetails(status, body) }
+    : { type: JSON_TYPE, body: { status: 'error', response_body: body } };
 }
 
 function failed(
@@ -449,7 +505,12 @@ function failed(
   message: string,
   details?: unknown,
 ): FastifyReply {
-  return reply.code(status).send(errorEnvelope(code, message, details));
+  const response = errorResponse(status, errorBody(code, message, details), reply.request.headers.accept);
+  reply.code(status).type(response.type);
+  // Fastify would add a charset, which the media type of problems does not have.
+  return response.type === PROBLEM_TYPE
+    ? reply.header('vary', 'accept').send(Buffer.from(stringifyExactly(response.body)))
+    : reply.send(response.body);
 }
 
 function statusOf(status: string, body: unknown): number {
@@ -470,6 +531,10 @@ function problemOf(body: unknown): string | undefined {
   if (typeof parameters !== 'object' || Array.isArray(parameters))
     return 'action_parameters must be an object';
   return undefined;
+}
+
+function sentKeyIn({ headers: { [IDEMPOTENCY_KEY]: sent } }: FastifyRequest): SentKey | undefined {
+  return sent === undefined ? undefined : readIdempotencyKey(sent);
 }
 
 function timeoutOf(header: string | string[] | undefined): number | undefined {

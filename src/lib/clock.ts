@@ -10,7 +10,7 @@ export interface Clock {
   wallTime(): number;
   /** Resolves after `ms` milliseconds; rejects with the signal's reason when the signal is aborted first. */
   sleep(ms: number, options?: { signal?: AbortSignal }): Promise<void>;
-  /** Calls back after `ms` milliseconds. @returns cancels the callback */
+  /** Calls back after `ms` milliseconds. Returns a function that cancels that. */
   after(ms: number, callback: () => void): () => void;
 }
 

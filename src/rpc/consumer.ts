@@ -2,7 +2,7 @@ import type { Channel, ConsumeMessage, MessageProperties } from 'amqplib';
 import { UNREADABLE } from './patched-amqplib.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { readSender, type Sender } from './sender.js';
-import { isPublishedAgain, isRequeued, MAX_LOST_WORKERS, readSuspect, type Suspect } from './suspect.js';
+import { isBelievedCopy, isPublishedAgain, MAX_LOST_WORKERS, readSuspect, type Suspect } from './suspect.js';
 
 /** Where a delivered message comes from. */
 export interface DeliverySource {
@@ -72,7 +72,7 @@ export class Delivery {
 
   /** Whether it may be a second copy: a worker that requeued it may have lost its connection before it acknowledged it. */
   get mayBeCopy(): boolean {
-    return this.mayHaveBegun || isRequeued(this.properties);
+    return this.mayHaveBegun || isBelievedCopy(this.properties, this.connection.user);
   }
 
   /**

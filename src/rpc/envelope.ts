@@ -55,7 +55,7 @@ export function readEnvelope(message: unknown): Envelope {
   const envelope = envelopeOf(message, recordId);
   // A reply that was sent to this queue by mistake must not change a record.
   if (!OPEN_STATUS.has(message.status))
-    throw new InvalidMessage('its status is not that of a request', {
+    throw new InvalidMessage('its status is not that of a request: send the status not_started, or none', {
       ...envelope,
       recordId: undefined,
     });

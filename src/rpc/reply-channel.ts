@@ -10,6 +10,8 @@ export interface OutgoingReply {
   /** The whole envelope in the request's encoding; may be in pieces, see `bodyInPieces`. */
   body: Buffer;
   contentType: string;
+  /** The headers of its message; undefined: it has none. */
+  headers?: Readonly<Record<string, unknown>> | undefined;
   /** The same reply as plain data; undefined unless a channel of the request `needsPlainReply`. */
   plain: Reply | undefined;
 }

@@ -1,3 +1,4 @@
+import type { Clock } from '../lib/clock.js';
 import type { Delivery } from './consumer.js';
 import { isDirectReply } from './direct-replies.js';
 import type { Envelope } from './envelope.js';
@@ -8,13 +9,18 @@ import type { PublishConfirmed } from './publisher.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 import { shrunk } from './reply-encoder.js';
 
+/** The properties `type` and `app_id` of a reply. */
+export const [REPLY_TYPE, APP_ID] = ['reply', 'fleet-manager'];
+
 /** Replies to the queue that the request's `reply_to` names, with its `correlation_id`. */
 export class ReplyToChannel implements ReplyChannel {
   readonly #publish: PublishConfirmed;
+  readonly #clock: Pick<Clock, 'wallTime'>;
   readonly needsPlainReply = false;
 
-  constructor(publish: PublishConfirmed) {
+  constructor(publish: PublishConfirmed, clock: Pick<Clock, 'wallTime'>) {
     this.#publish = publish;
+    this.#clock = clock;
   }
 
   reaches(_envelope: Envelope, { properties }: Delivery): boolean {
@@ -49,13 +55,22 @@ export class ReplyToChannel implements ReplyChannel {
   }
 
   #publishTo(
-    { body, contentType }: OutgoingReply,
+    { body, contentType, headers }: OutgoingReply,
     { delivery: { connection, properties }, until }: ReplyContext,
     signal: AbortSignal,
   ): Promise<PublishOutcome> {
     const { replyTo, correlationId, deliveryMode } = properties;
     // A reply is persistent when its request is.
-    const options = { contentType, correlationId, persistent: deliveryMode === 2 };
+    const options = {
+      contentType,
+      correlationId,
+      persistent: deliveryMode === 2,
+      type: REPLY_TYPE,
+      // AMQP counts seconds.
+      timestamp: Math.floor(this.#clock.wallTime() / 1_000),
+      appId: APP_ID,
+      headers,
+    };
     const to = { exchange: '', routingKey: String(replyTo) };
     return this.#publish(to, body, options, { signal, by: connection, until });
   }

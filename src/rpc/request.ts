@@ -1,7 +1,8 @@
 import { hash, randomUUID } from 'node:crypto';
 import type { Caller } from '../api/caller.js';
-import type { Call } from '../core/call.js';
+import type { Call, FieldProblem } from '../core/call.js';
 import { callerTimeout } from '../core/caller-timeout.js';
+import { IDEMPOTENCY_KEY, namedChange, readIdempotencyKey, type SentKey } from '../core/idempotency-key.js';
 import { isRequestId, REQUEST_ID } from '../core/request-id.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
@@ -27,6 +28,10 @@ export interface Request extends ReplyContext {
   waitedMs: number;
   /** Identifies this message when it is delivered again to any worker; undefined when it has no id. */
   key: string | undefined;
+  /** The queue of the service. */
+  queue: string;
+  /** What the caller has sent as its idempotency key; undefined: nothing. */
+  idempotencyKey: SentKey | undefined;
   channels: readonly ReplyChannel[];
   /** Whether it takes long to decode it, and to encode its copy in the reply. */
   isLarge: boolean;
@@ -99,6 +104,8 @@ export class RequestReader {
       envelope,
       id,
       key: name === undefined ? undefined : keyOf(queue, String(name), delivery),
+      queue,
+      idempotencyKey: sentKeyIn(headers),
       leftMs,
       limitMs,
       channels: this.channelsTo(envelope, delivery),
@@ -121,7 +128,16 @@ export class RequestReader {
 interface Read
   extends Pick<
     Request,
-    'delivery' | 'arrivedAt' | 'timeoutMs' | 'codec' | 'envelope' | 'id' | 'key' | 'channels'
+    | 'delivery'
+    | 'arrivedAt'
+    | 'timeoutMs'
+    | 'codec'
+    | 'envelope'
+    | 'id'
+    | 'key'
+    | 'queue'
+    | 'idempotencyKey'
+    | 'channels'
   > {
   /** The time limit, and what is left of it, in milliseconds. */
   limitMs: number;
@@ -141,6 +157,8 @@ class ReadRequest implements Request {
   readonly until: number;
   readonly waitedMs: number;
   readonly key: string | undefined;
+  readonly queue: string;
+  readonly idempotencyKey: SentKey | undefined;
   readonly channels: readonly ReplyChannel[];
   readonly isLarge: boolean;
 
@@ -156,6 +174,8 @@ class ReadRequest implements Request {
     this.until = arrivedAt + leftMs;
     this.waitedMs = read.limitMs - leftMs;
     this.key = read.key;
+    this.queue = read.queue;
+    this.idempotencyKey = read.idempotencyKey;
     this.channels = read.channels;
     this.isLarge = isLarge(codec, delivery.content);
   }
@@ -170,6 +190,10 @@ class ReadRequest implements Request {
     const trace = tracePointOf(headers.traceparent);
     return trace === undefined ? { request: this.id } : { request: this.id, trace_id: trace.traceId };
   }
+}
+
+function sentKeyIn({ [IDEMPOTENCY_KEY]: sent }: Record<string, unknown>): SentKey | undefined {
+  return sent === undefined || sent === null ? undefined : readIdempotencyKey(sent);
 }
 
 function keyOf(queue: string, name: string, { sender, content, properties: { replyTo } }: Delivery): string {
@@ -192,9 +216,13 @@ export function isLarge(codec: Codec, content: Buffer): boolean {
   return codec.plainSize(content) > LARGE_BYTES;
 }
 
+function problemOf({ problem: message }: { problem: string }): FieldProblem {
+  return { field: IDEMPOTENCY_KEY, message };
+}
+
 /** The call that a request asks for. */
 export function callOf(
-  { id, key, codec, envelope, delivery, channels, timeoutMs }: Request,
+  { id, key, queue, idempotencyKey: sent, codec, envelope, delivery, channels, timeoutMs }: Request,
   {
     mayHaveBegun,
     mustRunAlone,
@@ -209,13 +237,14 @@ export function callOf(
   return {
     id,
     key,
+    idempotencyKey: sent !== undefined && 'key' in sent ? namedChange(queue, caller, sent.key) : undefined,
     action: envelope.action,
     target: envelope.etcdToken,
     parameters: envelope.parameters,
     timeoutMs,
     priority: typeof priority === 'number' ? priority : undefined,
     waitedMs,
-    malformed: envelope.problem,
+    malformed: envelope.problem ?? (sent !== undefined && 'problem' in sent ? problemOf(sent) : undefined),
     caller,
     door: sender.door ?? (channels.some((channel) => channel.check !== undefined) ? 'manager' : 'amqp'),
     encoding: codec.name,

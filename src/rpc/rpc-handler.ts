@@ -1,7 +1,8 @@
 import { setMaxListeners } from 'node:events';
 import type { Caller } from '../api/caller.js';
-import type { Call, Reply, Settled } from '../core/call.js';
+import type { Call, Ended, ErrorBody, Reply, Settled } from '../core/call.js';
 import type { CallEventBus, DeadLetterKind } from '../core/call-events.js';
+import { IDEMPOTENCY_REPLAYED } from '../core/idempotency-key.js';
 import type { Runner } from '../core/runner.js';
 import { traceIdOf } from '../core/trace-id.js';
 import type { Clock } from '../lib/clock.js';
@@ -9,6 +10,7 @@ import type { Logger } from '../lib/logger.js';
 import { LinkedList, type Place } from '../lib/linked-list.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import { OwnTurns } from '../lib/own-turns.js';
+import { tracePointOf } from '../lib/trace-context.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { type Codec, DecodeError } from './codec/codec.js';
@@ -115,6 +117,8 @@ const MAX_RETURNS = 2;
 /** Within how many milliseconds such a message is read, at random: a multiple of the time that it takes to publish others again. */
 const READ_WITHIN_MS = 250;
 const NO_BODY = Buffer.alloc(0);
+/** The headers of a reply that is that of an earlier request. */
+const REPLAYED = Object.freeze({ [IDEMPOTENCY_REPLAYED]: true });
 /** The outcome when the caller waits for no reply. */
 const DROPPED: Promise<SendOutcome> = Promise.resolve('dropped');
 /** The history of a request that was not delivered before. */
@@ -507,20 +511,25 @@ export class RpcHandler {
   }
 
   /** @param call the call that ran, if one did */
-  #answered(request: Request, settled: Reply, call?: Call): Outcome {
+  #answered(request: Request, settled: Ended, call?: Call): Outcome {
     const lost = settled.status === 'error' && settled.body.code === 'worker_lost';
     const deadLetter = lost ? settled.body.errors.join(' ') : undefined;
     const told = (reply: Reply) => call && { call, reply };
     if (request.channels.length === 0) return { outgoing: 'none', deadLetter, settled: told(settled) };
-    const { outgoing, reply } = this.#encoded(withTraceId(settled, call), request);
+    const headers = settled.replyOf === undefined ? undefined : REPLAYED;
+    const { outgoing, reply } = this.#encoded(withTraceId(settled, call), headers, request);
     return { outgoing, deadLetter, settled: told(reply) };
   }
 
-  #encoded(settled: Reply, request: Request): { outgoing: OutgoingReply; reply: Reply } {
+  #encoded(
+    settled: Reply,
+    headers: OutgoingReply['headers'],
+    request: Request,
+  ): { outgoing: OutgoingReply; reply: Reply } {
     const { codec, channels } = request;
     const { reply, body } = this.#encoder.encode(settled, request);
     const plain = channels.some((channel) => channel.needsPlainReply) ? reply : undefined;
-    return { outgoing: { body, contentType: codec.contentType, plain }, reply };
+    return { outgoing: { body, contentType: codec.contentType, headers, plain }, reply };
   }
 
   /** Sends the answer, and tells what came of the call. */
@@ -584,10 +593,11 @@ export class RpcHandler {
     channels: readonly ReplyChannel[],
   ): Promise<void> {
     if (channels.length === 0) return;
-    const { reply, body } = this.#encoder.encode(
-      { status: 'error', body: { errors: [`Invalid message: ${reason}`], code: 'invalid_request' } },
-      request,
-    );
+    const { headers = {} } = request.delivery.properties;
+    const trace = tracePointOf(headers.traceparent);
+    const refusal: ErrorBody = { errors: [`Invalid message: ${reason}`], code: 'invalid_request' };
+    if (trace !== undefined) refusal.trace_id = trace.traceId;
+    const { reply, body } = this.#encoder.encode({ status: 'error', body: refusal }, request);
     await this.#send({ body, contentType: request.codec.contentType, plain: reply }, request, channels);
   }
 

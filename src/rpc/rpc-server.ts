@@ -107,7 +107,7 @@ export class RpcServer {
       codecs,
       runner,
       events,
-      channels: [new ReplyToChannel(publish), ...(options.channels?.(flow) ?? [])],
+      channels: [new ReplyToChannel(publish, clock), ...(options.channels?.(flow) ?? [])],
       publish,
       maxMessageBytes,
       memoryBudgetBytes,

@@ -59,12 +59,22 @@ export function readSuspect({ headers = {} }: { headers?: Record<string, unknown
   };
 }
 
-/**
- * Whether a worker has published it again because it had not begun it, or an operator has from the error queue. Both publish it before
- * they acknowledge the first one, so there may be two of it.
- */
+/** Whether a worker has published it again because it had not begun it, or an operator has from the error queue, as it says. */
 export function isRequeued({ headers = {} }: { headers?: Record<string, unknown> }): boolean {
   return REQUEUED in headers || REPLAYED in headers;
+}
+
+/**
+ * Whether there may be two of a message, as a worker or an operator publishes it again before the first one is acknowledged. Of
+ * workers only the service's own user is believed: whoever else says so would have more room for changes than others.
+ * @param ownUser undefined: it is not known, so that a worker's message cannot be told from another one
+ */
+export function isBelievedCopy(
+  { userId, headers = {} }: { userId?: unknown; headers?: Record<string, unknown> },
+  ownUser: string | undefined,
+): boolean {
+  if (REPLAYED in headers) return true;
+  return REQUEUED in headers && (ownUser === undefined || userId === ownUser);
 }
 
 /** How often an operator has published it again from the error queue, as it says; undefined: never. */

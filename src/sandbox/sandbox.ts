@@ -44,7 +44,7 @@ const DEFAULT_DELAYS: SandboxDelays = { change: 150, report: 50, linger: 150, an
 
 export type SandboxSsh = Pick<
   SshServer,
-  'port' | 'hosts' | 'user' | 'privateKeyFile' | 'knownHostsFile' | 'commands' | 'fail'
+  'port' | 'hosts' | 'user' | 'privateKeyFile' | 'knownHostsFile' | 'commands' | 'fail' | 'on'
 >;
 
 /** A running sandbox: one discovery service, and simulated clusters whose fleet APIs share one port. */
@@ -59,7 +59,7 @@ export interface Sandbox {
   readonly discoveryUrl: string;
   /** For `FLEET_API_PORT`. */
   readonly fleetPort: number;
-  /** SSH access to the machines, the commands they received, and faults; undefined unless `ssh` is set. */
+  /** SSH access to the machines, the commands they received, answers to commands, and faults; undefined unless `ssh` is set. */
   readonly ssh: SandboxSsh | undefined;
   /**
    * Adds a cluster. fleet's API does not say which cluster it belongs to, so each cluster needs its own addresses.

@@ -16,8 +16,14 @@ import {
   type SimulatedMachine,
   simulatedMachine,
 } from './simulated-machine.js';
+import {
+  type CommandAnswer,
+  type CommandMatcher,
+  type CommandScript,
+  ScriptedCommands,
+} from './scripted-commands.js';
 import { makeTemporaryFolder, type TemporaryFolder } from './temporary-folder.js';
-import { readWrappedCommand } from './wrapped-command.js';
+import { readWrappedCommand, type WrappedCommand } from './wrapped-command.js';
 
 /** A command in the log. */
 export interface ReceivedCommand {
@@ -46,8 +52,8 @@ const ENDED_BY_LIMIT = 124;
 
 /**
  * The SSH servers of the simulated machines, on their loopback addresses and all on one port. They accept the commands
- * of `RemoteShell` and simulate those that the actions of this project run. Nothing is executed: any other command ends
- * with status 127 and a message.
+ * of `RemoteShell`, answer those that `on` names, and simulate those that the actions of this project run. Nothing is executed:
+ * any other command ends with status 127 and a message.
  */
 export class SshServer {
   /** The latest 10,000 commands, oldest first. */
@@ -63,6 +69,7 @@ export class SshServer {
   readonly #hostKeys: ReadonlyMap<string, KeyPair>;
   readonly #loginKey: KeyPair = newKeyPair();
   readonly #faults = new OrderedFaults<CommandFault>();
+  readonly #scripted = new ScriptedCommands();
   readonly #endpoints = new Endpoints((host) => this.#newServer(host));
   #port = 0;
 
@@ -108,6 +115,26 @@ export class SshServer {
     if (fault.kind === 'refuse') return this.#endpoints.refuse(fault.host);
     const end = this.#faults.add(fault);
     return async () => end();
+  }
+
+  /**
+   * Says what a command prints and how it ends. It is wrapped, stopped and limited as on a real machine. A later `on` for the same
+   * command comes first, and all come before the commands that the sandbox simulates itself; a fault of `fail` comes before them.
+   * @param command its words: `['docker', 'inspect', /^web/]`; or a function that gets all of them
+   * @param answer what it does; a function gets the command; of a list each is used once, and the last one from then on
+   * @param options.machine the id or the address of the only machine that answers so; by default all
+   * @returns a function that removes it
+   * @throws TypeError when there is no such machine, or the answer is none
+   */
+  on(
+    command: CommandMatcher,
+    answer: CommandScript | readonly CommandScript[],
+    { machine }: { machine?: string } = {},
+  ): () => void {
+    const known = [...this.#machines].flatMap(([host, { id }]) => [host, id]);
+    if (machine !== undefined && !known.includes(machine))
+      throw new TypeError(`no machine with SSH has the id or the address ${machine}: ${known.join(', ')}`);
+    return this.#scripted.add(command, answer, machine);
   }
 
   /** Stops listening, closes every connection and removes the files; the sandbox calls it. */
@@ -165,39 +192,55 @@ export class SshServer {
       finish(channel, unknownCommand(line));
       return;
     }
-    const { argv, mark, sudo, limitSeconds } = wrapped;
+    const { argv, mark, sudo } = wrapped;
     this.commands.push({ host, argv, sudo });
     if (this.commands.length > MAX_LOGGED) this.commands.shift();
 
     const fault = this.#faults.next((each) => matchesCommand(each, { host, argv }));
-    if (fault === undefined) finish(channel, marked(mark, this.#outputOf(host, argv)));
+    if (fault === undefined) this.#answer(channel, wrapped, host);
     else if (fault.kind === 'exit') finish(channel, marked(mark, fault));
     else if (fault.kind === 'not-run') finish(channel, fault);
     else if (fault.kind === 'drop') socket.destroy();
-    else this.#hang(channel, { mark, limitSeconds });
+    else this.#runOn(channel, wrapped, { hang: true });
   }
 
-  #outputOf(host: string, argv: readonly string[]): CommandResult {
+  #answer(channel: ServerChannel, wrapped: WrappedCommand, host: string): void {
     const { cluster, clock } = this.#setup;
+    const { argv, mark, sudo } = wrapped;
     const machine = this.#machines.get(host);
-    const result = machine && runCommand(argv, machine, { source: cluster, now: clock.wallTime() });
-    return result ?? unknownCommand(argv.join(' '));
+    const scripted = this.#scripted.next({ host, machine: machine?.id ?? '', argv, sudo });
+    if (scripted?.hang === true || (scripted?.delayMs ?? 0) > 0)
+      return this.#runOn(channel, wrapped, scripted ?? {});
+    const result =
+      scripted ?? (machine && runCommand(argv, machine, { source: cluster, now: clock.wallTime() }));
+    finish(channel, marked(mark, { status: 0, ...(result ?? unscriptedCommand(argv)) }));
   }
 
-  /** Simulates the wrapped command while its program does not end. */
-  #hang(channel: ServerChannel, { mark, limitSeconds }: { mark: string; limitSeconds: number }): void {
+  /** Simulates the wrapped command while its program runs: until it ends, is stopped, or its limit is reached. */
+  #runOn(
+    channel: ServerChannel,
+    { mark, limitSeconds }: WrappedCommand,
+    { stdout = '', stderr = '', status = 0, delayMs = 0, hang = false }: CommandAnswer,
+  ): void {
+    const { clock } = this.#setup;
     const marks = marksOf(mark);
-    const end = (status: number) => {
+    const end = (ended: number, last = { stdout: '', stderr: '' }) => {
       cancelLimit();
+      cancelDelay();
       channel.off('end', terminate);
-      finish(channel, { status, stdout: `${marks.stdout}${status}\n` });
+      finish(channel, {
+        status: ended,
+        stdout: `${last.stdout}${marks.stdout}${ended}\n`,
+        stderr: last.stderr,
+      });
     };
     const terminate = () => end(ENDED_BY_TERM);
-    const cancelLimit = this.#setup.clock.after(limitSeconds * 1_000, () => end(ENDED_BY_LIMIT));
+    const cancelLimit = clock.after(limitSeconds * 1_000, () => end(ENDED_BY_LIMIT));
+    const cancelDelay = hang ? () => {} : clock.after(delayMs, () => end(status, { stdout, stderr }));
     // `end` is also emitted when the connection is lost.
     channel.once('end', terminate);
-    channel.write(marks.stdout);
-    channel.stderr.write(marks.stderr);
+    channel.write(`${marks.stdout}${hang ? stdout : ''}`);
+    channel.stderr.write(`${marks.stderr}${hang ? stderr : ''}`);
   }
 }
 
@@ -251,6 +294,13 @@ function isProven(
 function unknownCommand(text: string): CommandResult {
   const shown = text.length > 200 ? `${text.slice(0, 200)}...` : text;
   return { status: NOT_FOUND, stderr: `sandbox: a simulated machine does not know this command: ${shown}\n` };
+}
+
+function unscriptedCommand(argv: readonly string[]): CommandResult {
+  const { status, stderr } = unknownCommand(argv.join(' '));
+  const words = `[${argv.map((word) => JSON.stringify(word)).join(', ')}]`;
+  const how = words.length > 200 ? 'sandbox.ssh.on' : `sandbox.ssh.on(${words}, { stdout: '...' })`;
+  return { status, stderr: `${stderr}In a test, say what it prints: ${how}\n` };
 }
 
 /** What the wrapped command prints when its program prints this. */

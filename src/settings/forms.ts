@@ -136,6 +136,20 @@ export const actionNames = () =>
     ),
   );
 
+/** The names of npm packages (https://docs.npmjs.com/cli/configuring-npm/package-json#name). */
+const PACKAGE_NAME = /^(?=.{1,214}$)(?:@[a-z0-9~-][a-z0-9._~-]*\/)?[a-z0-9~-][a-z0-9._~-]*$/;
+
+export const packageNames = () =>
+  form(() =>
+    someText().test(
+      'names',
+      '${path} must be names of npm packages, such as @acme/fleet-actions, separated by commas; for a folder use PLUGIN_PATHS',
+      (value) =>
+        value === undefined ||
+        (separated(value).length > 0 && separated(value).every((each) => PACKAGE_NAME.test(each))),
+    ),
+  );
+
 /** Where audit lines go: a word, or the path of a file, which has a `/`, so that a mistyped word is no file. */
 export const auditTarget = () =>
   form(() =>

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { isAbsolute, join } from 'node:path';
+import { isAbsolute, join, resolve } from 'node:path';
 import type { Setting } from './setting.js';
 import { ALL_SETTINGS } from './settings.js';
 import { reasonOf } from '../lib/errors.js';
@@ -8,14 +8,20 @@ import { printable } from '../lib/printable.js';
 
 const DEFAULT_ENVIRONMENT = 'development';
 /** How the names of credentials begin which systemd loads by `LoadCredential=fleet-manager:FOLDER`. */
-const CREDENTIAL_PREFIX = 'fleet-manager_';
+export const CREDENTIAL_PREFIX = 'fleet-manager_';
+
+/** The variable in which systemd names the folder of credentials. */
+const CREDENTIALS = 'CREDENTIALS_DIRECTORY';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Where settings come from: the environment, and the folder that contains `config/`. */
+/** Where settings come from: the environment, and a file. */
 export interface ConfigurationSource {
   env: Environment;
+  /** The folder that contains `config/`. */
   directory: string;
+  /** A file that must be there, in place of the one in `config/`; undefined: none is named. */
+  file?: string | undefined;
 }
 
 /** The raw settings, before their form is checked. */
@@ -27,7 +33,22 @@ export interface GivenSettings {
   inFile: ReadonlySet<string>;
   /** The names of the settings that may be in a file that could not be read; the problems contain the reason. */
   unread: ReadonlySet<string>;
+  /** Where the settings of plugins are. Only the plugins know which there are. */
+  plugins: PluginSettingsSource;
 }
+
+/** Where the settings of plugins come from. */
+export interface PluginSettingsSource {
+  /** What of the environment may be one, and where credentials are. */
+  env: Environment;
+  /** What of the configuration file may be one. */
+  inFile: Readonly<Record<string, unknown>>;
+  /** The path of the configuration file; undefined: there is none. */
+  file: string | undefined;
+}
+
+/** How the names of the settings of plugins begin. */
+const PLUGIN_PREFIX = 'PLUGIN_';
 
 /**
  * Collects the settings. Environment variables override the configuration file. A secret can come from its own file, and any
@@ -36,37 +57,65 @@ export interface GivenSettings {
  */
 export function givenSettings(source: ConfigurationSource, problems: string[]): GivenSettings {
   const { env } = source;
-  const fromFile = settingsOfFile(source, problems);
-  const values: Record<string, unknown> = { ...fromFile };
-  const unread = new Set(fromFile === undefined ? ALL_SETTINGS.map(({ name }) => name) : []);
+  const read = settingsOfFile(source, problems);
+  const values: Record<string, unknown> = { ...read?.settings };
+  const unread = new Set(read === undefined ? ALL_SETTINGS.map(({ name }) => name) : []);
   for (const setting of ALL_SETTINGS) {
-    const { name, isFile } = setting;
-    const ofVariable = withoutSurroundings(env[name], setting);
-    // Many tools pass an unset variable as an empty one.
-    if (ofVariable) {
-      values[name] = ofVariable;
-      unread.delete(name);
-    }
-    const [file, another] = filesOf(source, setting);
-    if (file === undefined) continue;
-    if (ofVariable || another !== undefined) {
-      const [one, other] = ofVariable ? [name, file.name] : [file.name, another?.name];
-      problems.push(`${one} and ${other} are both set: set one of them`);
-      continue;
-    }
-    if (isFile) {
-      values[name] = file.path;
-      unread.delete(name);
-      continue;
-    }
-    const content = contentOf(file.name, file.path, problems, file.shown)?.toString('utf8');
-    values[name] = withoutSurroundings(content, setting);
-    if (content === undefined) unread.add(name);
-    else unread.delete(name);
+    const { name } = setting;
+    const given = givenBesidesFile(source, setting, problems);
+    if (given.state === 'absent') continue;
+    values[name] = given.state === 'given' ? given.value : undefined;
+    if (given.state === 'given') unread.delete(name);
+    else unread.add(name);
   }
   problems.push(...unknownCredentials(source));
   const environment = typeof values.NODE_ENV === 'string' ? values.NODE_ENV : DEFAULT_ENVIRONMENT;
-  return { values, environment, inFile: new Set(Object.keys(fromFile ?? {})), unread };
+  return {
+    values,
+    environment,
+    inFile: new Set(Object.keys(read?.settings ?? {})),
+    unread,
+    plugins: {
+      env: Object.fromEntries(
+        Object.entries(env).filter(
+          ([name, value = '']) =>
+            value !== '' && (mayBePlugins(name) || (name === CREDENTIALS && existsSync(value))),
+        ),
+      ),
+      inFile: read?.ofPlugins ?? {},
+      file: configurationFile(source),
+    },
+  };
+}
+
+function mayBePlugins(name: string): boolean {
+  return name.startsWith(PLUGIN_PREFIX) && !ALL_SETTINGS.some((each) => each.name === name);
+}
+
+/** `absent`: it may be in the configuration file. `unread`: it is in a file that could not be read; a problem was added. */
+type GivenBesidesFile = { state: 'given'; value: unknown } | { state: 'absent' | 'unread' };
+
+/** What is given for a setting by the environment, a file of its own, or a credential of systemd. */
+export function givenBesidesFile(
+  { env }: Pick<ConfigurationSource, 'env'>,
+  setting: Pick<Setting, 'name' | 'secret' | 'isFile' | 'verbatim'>,
+  problems: string[],
+): GivenBesidesFile {
+  const { name, isFile } = setting;
+  const value = withoutSurroundings(env[name], setting);
+  // Many tools pass an unset variable as an empty one.
+  const ofVariable: GivenBesidesFile = value ? { state: 'given', value } : { state: 'absent' };
+  const [file, another] = filesOf({ env }, setting);
+  if (file === undefined) return ofVariable;
+  if (value || another !== undefined) {
+    const [one, other] = value ? [name, file.name] : [file.name, another?.name];
+    problems.push(`${one} and ${other} are both set: set one of them`);
+    return ofVariable;
+  }
+  if (isFile) return { state: 'given', value: file.path };
+  const content = contentOf(file.name, file.path, problems, file.shown)?.toString('utf8');
+  if (content === undefined) return { state: 'unread' };
+  return { state: 'given', value: withoutSurroundings(content, setting) };
 }
 
 /** A file with the value of a setting, or the one that a setting names. */
@@ -94,13 +143,20 @@ export function filesOf(
 }
 
 /** Problems of credentials of systemd that are for this service, but for no setting of it. */
-function unknownCredentials({ env }: Pick<ConfigurationSource, 'env'>): string[] {
+function unknownCredentials(source: Pick<ConfigurationSource, 'env'>): string[] {
+  const known = new Set(ALL_SETTINGS.map(({ name }) => name));
+  return credentialsIn(source)
+    .filter((name) => !known.has(name) && !mayBePlugins(name))
+    .map((name) => `there is no setting for the credential ${CREDENTIAL_PREFIX}${printable(name)}`);
+}
+
+/** The names of the settings for which there are credentials of systemd. */
+export function credentialsIn({ env }: Pick<ConfigurationSource, 'env'>): string[] {
   const { CREDENTIALS_DIRECTORY: folder } = env;
   if (!folder || !existsSync(folder)) return [];
-  const known = new Set(ALL_SETTINGS.map(({ name }) => `${CREDENTIAL_PREFIX}${name}`));
   return readdirSync(folder)
-    .filter((name) => name.startsWith(CREDENTIAL_PREFIX) && !known.has(name))
-    .map((name) => `there is no setting for the credential ${printable(name)}`);
+    .filter((name) => name.startsWith(CREDENTIAL_PREFIX))
+    .map((name) => name.slice(CREDENTIAL_PREFIX.length));
 }
 
 /** A line of an env file may end in CRLF, and a file in a line break. */
@@ -142,8 +198,9 @@ function contentOfTextFile(path: string): Buffer {
     : content;
 }
 
-/** The path of the configuration file; undefined: there is none. */
-export function configurationFile({ env, directory }: ConfigurationSource): string | undefined {
+/** The path of the configuration file; undefined: there is none. One that was named need not be there. */
+export function configurationFile({ env, directory, file: named }: ConfigurationSource): string | undefined {
+  if (named !== undefined) return resolve(directory, named);
   const file = join(directory, 'config', `${env.NODE_ENV?.trim() || DEFAULT_ENVIRONMENT}.json`);
   return existsSync(file) ? file : undefined;
 }
@@ -152,23 +209,25 @@ export function configurationFile({ env, directory }: ConfigurationSource): stri
 function settingsOfFile(
   source: ConfigurationSource,
   problems: string[],
-): Record<string, unknown> | undefined {
+): { settings: Record<string, unknown>; ofPlugins: Record<string, unknown> } | undefined {
   const file = configurationFile(source);
-  if (file === undefined) return {};
+  if (file === undefined) return { settings: {}, ofPlugins: {} };
   try {
     const content: unknown = JSON.parse(contentOfTextFile(file).toString('utf8'));
     if (typeof content !== 'object' || content === null || Array.isArray(content))
       throw new Error('it is not a JSON object');
-    const settings = new Map(ALL_SETTINGS.map((each) => [each.name, each]));
-    return Object.fromEntries(
-      Object.entries(content).flatMap(([name, value]: [string, unknown]) => {
-        const setting = settings.get(name);
-        if (setting === undefined) problems.push(`${file}: there is no setting ${maskedIfUrl(name)}`);
-        return setting === undefined
-          ? []
-          : [[name, withoutSurroundings(joined(value, setting.separator), setting)]];
-      }),
-    );
+    const known = new Map(ALL_SETTINGS.map((each) => [each.name, each]));
+    const entries: [string, unknown][] = Object.entries(content);
+    const settings = entries.flatMap(([name, value]) => {
+      const setting = known.get(name);
+      if (setting === undefined && !mayBePlugins(name))
+        problems.push(`${file}: there is no setting ${maskedIfUrl(name)}`);
+      return setting === undefined
+        ? []
+        : [[name, withoutSurroundings(joined(value, setting.separator), setting)]];
+    });
+    const ofPlugins = entries.filter(([name]) => mayBePlugins(name));
+    return { settings: Object.fromEntries(settings), ofPlugins: Object.fromEntries(ofPlugins) };
   } catch (error) {
     problems.push(`${file} cannot be read: ${readProblem(error)}`);
     return undefined;

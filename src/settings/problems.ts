@@ -22,6 +22,17 @@ const REAL_CLUSTER_SETTINGS = [
   'AMQP_MANAGEMENT_URL',
 ] as const satisfies SettingName[];
 
+/** Settings that `SANDBOX_CLUSTER` would ignore. */
+const REAL_MACHINE_SETTINGS = [
+  'ETCD_DISCOVERY_URL',
+  'FLEET_API_PORT',
+  'CLUSTERS_FILE',
+  'ALLOWED_HOSTS',
+  'SSH_USER',
+  'SSH_PORT',
+  'SSH_KEY_FILE',
+] as const satisfies SettingName[];
+
 const TLS_SETTINGS = ['AMQP_CA_FILE', 'AMQP_CERT_FILE', 'AMQP_KEY_FILE'] as const satisfies SettingName[];
 
 const CLAIMS_SETTINGS = [
@@ -58,6 +69,7 @@ export function problemsBetween(settings: CheckedSettings): string[] {
 export function problemsOfServing(settings: CheckedSettings): string[] {
   return [
     ...problemsOfSandbox(settings),
+    ...problemsOfSandboxCluster(settings),
     ...problemsOfBrokers(settings),
     ...problemsOfGateway(settings),
     ...problemsOfMetrics(settings),
@@ -150,13 +162,28 @@ function problemsOfSandbox({ values, invalid }: CheckedSettings): string[] {
     return [
       'AUDIT is stream, but the broker of a sandbox has no streams: set AMQP_URL too, to serve real clusters; or AUDIT to a file',
     ];
-  const defaults = new Map(ALL_SETTINGS.map((each) => [each.name, each.default]));
-  const ignored = REAL_CLUSTER_SETTINGS.filter((name) => values.get(name) !== defaults.get(name));
+  const ignored = changed(REAL_CLUSTER_SETTINGS, values);
   if (ignored.length === 0) return [];
   const [are, them] = ignored.length === 1 ? ['is', 'it'] : ['are', 'them'];
   return [
     `${ignored.join(' and ')} ${are} set, which a sandbox would ignore: set AMQP_URL too, to serve real clusters; or unset ${them}, to run the sandbox`,
   ];
+}
+
+/** A service for real clusters must not show a simulated one by mistake. */
+function problemsOfSandboxCluster({ values }: CheckedSettings): string[] {
+  if (values.get('SANDBOX_CLUSTER') !== 'true') return [];
+  const ignored = changed(REAL_MACHINE_SETTINGS, values);
+  if (ignored.length === 0) return [];
+  return [
+    `${ignored.join(' and ')} set, but SANDBOX_CLUSTER is true, and would ignore ${ignored.length === 1 ? 'it' : 'them'}: unset SANDBOX_CLUSTER, to serve real clusters`,
+  ];
+}
+
+/** Those of the settings that have another value than their default. */
+function changed(names: readonly SettingName[], values: CheckedSettings['values']): readonly SettingName[] {
+  const defaults = new Map<string, unknown>(ALL_SETTINGS.map((each) => [each.name, each.default]));
+  return names.filter((name) => values.get(name) !== defaults.get(name));
 }
 
 /** With a Manager, its brokers are used; the setting would be ignored. */

@@ -11,8 +11,9 @@ import {
   type ReadingContext,
   type Section,
   type Setting,
+  settingsIn,
 } from './setting.js';
-import { ALL_SETTINGS, type Configuration, SETTINGS } from './settings.js';
+import { ALL_SETTINGS, type Configuration, type PluginConfiguration, SETTINGS } from './settings.js';
 
 /**
  * Reads the configuration. Environment variables override `config/$NODE_ENV.json`. A secret can also come from the file
@@ -40,9 +41,17 @@ export function readConfiguration(source: ConfigurationSource, { serving = false
   }
   problems.push(...problemsBetween({ values, invalid }));
   if (serving) problems.push(...problemsOfServing({ values, invalid }));
-  if (problems.length > 0) throw new ConfigurationError(problems);
+  const { plugins: pluginSettings } = given;
+  if (problems.length > 0) {
+    const { plugins, environment, watchdogSeconds } = SETTINGS;
+    const ofPlugins = { plugins, environment, watchdogSeconds };
+    const areValid = settingsIn(ofPlugins).every(({ name }) => !invalid.has(name));
+    // As below.
+    const read = { ...withValues(ofPlugins, converted), pluginSettings } as PluginConfiguration;
+    throw new ConfigurationError(problems, areValid ? read : undefined);
+  }
   // This cast is safe: `withValues` replaces each setting of the table by its value, as the type `Described` does.
-  return withValues(SETTINGS, converted) as Configuration;
+  return { ...withValues(SETTINGS, converted), pluginSettings } as Configuration;
 }
 
 /** A setting whose form is wrong counts as unset, so that problems of other settings are reported too. */

@@ -12,6 +12,7 @@ import {
   httpUrl,
   httpUrls,
   loginUrl,
+  packageNames,
   portOrGateway,
   portOrOff,
   queueName,
@@ -19,6 +20,7 @@ import {
   token,
   workerName,
 } from './forms.js';
+import type { PluginSettingsSource } from './given-settings.js';
 import {
   type Described,
   fileSetting,
@@ -176,6 +178,12 @@ export const SETTINGS = {
         'The hosts that the service may connect to: addresses, CIDR ranges, names with `*`. Unset: all but special addresses, such as loopback.',
     }),
   },
+  sandboxCluster: setting('SANDBOX_CLUSTER', flag(), {
+    default: 'false',
+    as: isTrue,
+    about:
+      '`true` serves only a simulated cluster, of the etcd token `sandbox`, to try the service with a real broker.',
+  }),
   /** The etcd in which workers agree on changes; undefined: none. */
   claims: optional({
     urls: required(
@@ -231,6 +239,12 @@ export const SETTINGS = {
     paths: listSetting('PLUGIN_PATHS', text(), {
       separator: ':',
       about: 'More directories with plugin folders, separated by `:`.',
+    }),
+    /** The names of npm packages of actions. */
+    packages: listSetting('PLUGINS', packageNames(), {
+      separator: ',',
+      about:
+        'npm packages of actions, separated by commas; found from the working directory, else beside this package.',
     }),
     readOnly: setting('READ_ONLY', flag(), {
       default: 'false',
@@ -347,7 +361,19 @@ export const SETTINGS = {
 } satisfies Section;
 
 /** The configuration of the service: the table with each setting replaced by its value. */
-export type Configuration = Described<typeof SETTINGS>;
+export type Configuration = Described<typeof SETTINGS> & {
+  /** Where the settings of plugins are: which there are is known when the plugins are loaded. */
+  pluginSettings: PluginSettingsSource;
+};
+
+/** What selects the actions, and gives them their settings. */
+export type PluginConfiguration = Pick<
+  Configuration,
+  'plugins' | 'environment' | 'watchdogSeconds' | 'pluginSettings'
+>;
+
+/** The values of the settings of actions, by the names of the actions, as a handler process gets them: they contain secrets. */
+export type HandlerPluginSettings = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 
 /** The name of a setting in the environment and in the configuration file. */
 export type SettingName = NamesIn<typeof SETTINGS>;

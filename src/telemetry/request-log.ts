@@ -20,6 +20,8 @@ interface CallProgress {
   beganAt: number | undefined;
   /** The id of the run that it shares with other requests: that of one of them. */
   sharedRun: string | undefined;
+  /** The id of the request whose reply it got, as it had the same idempotency key. */
+  replyOf: string | undefined;
   settledAt: number;
 }
 
@@ -49,6 +51,7 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
       units: undefined,
       beganAt: undefined,
       sharedRun: undefined,
+      replyOf: undefined,
       settledAt: at,
     }),
   );
@@ -75,7 +78,10 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
   });
   events.on('settled', ({ call, settled, at }) => {
     const progress = open.get(call);
-    if (progress !== undefined) progress.settledAt = at;
+    if (progress !== undefined) {
+      progress.settledAt = at;
+      progress.replyOf = settled.replyOf;
+    }
     if (settled.status === 'error' && 'cause' in settled)
       log.error('action failed unexpectedly', { ...namesOf(call, progress), error: settled.cause });
   });
@@ -128,5 +134,6 @@ function addTimes(fields: Record<string, unknown>, progress: CallProgress): void
   const { beganAt = action === undefined ? receivedAt : settledAt } = progress;
   fields.took_ms = Math.round(settledAt - beganAt);
   fields.waited_ms = Math.round(waitedMs + beganAt - receivedAt);
+  if (progress.replyOf !== undefined) fields.reply_of = progress.replyOf;
   if (progress.sharedRun !== undefined) fields.shared_run = progress.sharedRun;
 }

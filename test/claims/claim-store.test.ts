@@ -325,6 +325,89 @@ if (hasEtcd) {
     t.false(held(await b.repeated('k')).wasBegun);
   });
 
+  test('a change that its caller has named is made for one message, and others get its reply', async (t) => {
+    const { a, b } = await twoWorkers(t);
+    const claim = held(await a.named('n', { message: 'm1' }));
+    const waiting = b.named('n', { message: 'm2' });
+    t.true(await isPending(waiting));
+    await claim.begin(never);
+    t.true(await isPending(waiting));
+    const eager = b.named('n', { message: 'm3', mayWait: false });
+    t.true((await t.throwsAsync(eager, { instanceOf: MadeElsewhere })).isOther);
+    await t.throwsAsync(b.named('n', { message: 'm4', asks: 'that' }), { code: 'idempotency_key_reused' });
+    const reply = done({ large: 12_345_678_901_234_567_890n });
+    await claim.settle(reply, never);
+    const replayed = { state: 'settled', reply, replyOf: 'r-m1' } as const;
+    t.deepEqual(await waiting, replayed);
+    t.deepEqual(await b.named('n', { message: 'm5' }), replayed);
+    t.deepEqual(await b.named('n', { message: 'm1', isRepeated: true }), { state: 'settled', reply });
+    t.is((await b.named('other', { message: 'm1' })).state, 'held');
+    await t.throwsAsync(b.named('n', { message: 'm6', asks: 'that' }), { code: 'idempotency_key_reused' });
+  });
+
+  test('of two requests for a named change at the same time, on two workers, one makes it', async (t) => {
+    const { a, b } = await twoWorkers(t);
+    const make = async (worker: typeof a, message: string) => {
+      const claimed = await worker.named('n', { message });
+      if (claimed.state === 'settled') return claimed.replyOf;
+      await claimed.claim.begin(never);
+      await claimed.claim.settle(done(message), never);
+      return 'made';
+    };
+    const messages = Array.from({ length: 6 }, (_, index) => `m${index}`);
+    const ends = await Promise.all(messages.map(async (each, index) => make(index % 2 === 0 ? a : b, each)));
+    t.is(ends.filter((end) => end === 'made').length, 1);
+    t.is(new Set(ends).size, 2);
+  });
+
+  test('a named change that was refused, or given up, can be asked for again, also for something else', async (t) => {
+    const { a, b } = await twoWorkers(t);
+    const refusal: Reply = { status: 'error', body: { errors: ['not now'], code: 'cluster_unreachable' } };
+    const refused = held(await a.named('n', { message: 'm1' }));
+    await refused.begin(never);
+    await refused.settle(refusal, never);
+    const again = { state: 'settled', reply: refusal } as const;
+    t.deepEqual(await b.named('n', { message: 'm1', isRepeated: true }), again, 'its own message');
+    const other = held(await b.named('n', { message: 'm2', asks: 'that' }));
+    t.false(other.wasBegun);
+    await other.release();
+    t.deepEqual(await b.named('n', { message: 'm1', isRepeated: true }), again, 'as it was before');
+    const last = held(await b.named('n', { message: 'm3' }));
+    await last.begin(never);
+    await last.settle(done(3), never);
+    t.like(await a.named('n', { message: 'm1', isRepeated: true }), { reply: done(3), replyOf: 'r-m3' });
+  });
+
+  test('a named change that a lost worker has begun is taken as that for any message, and what is known of it is kept', async (t) => {
+    const { etcd, a, b } = await twoWorkers(t);
+    await held(await a.named('n', { message: 'm1' })).begin(never);
+    await endAllWorkers(etcd);
+    const taken = held(await b.named('n', { message: 'm2' }));
+    t.like(taken, { wasBegun: true, begunFor: 'r-m1' });
+    await taken.begin(never);
+    await taken.release();
+    await held(await b.named('n', { message: 'm2' })).begin(never);
+    await endAllWorkers(etcd);
+    const again = held(await a.named('n', { message: 'm3' }));
+    t.like(again, { wasBegun: true, begunFor: 'r-m1' });
+    await again.settle(done('found out'), never);
+    for (const message of ['m1', 'm2'])
+      t.like(await a.named('n', { message, isRepeated: true }), { reply: done('found out') });
+  });
+
+  test('a named change is known for 24 hours after its end, and can be made again then', async (t) => {
+    const { etcd, a, b } = await twoWorkers(t);
+    const claim = held(await a.named('n', { message: 'm1' }));
+    await claim.begin(never);
+    await claim.settle(done(1), never);
+    const [{ lease } = { lease: '' }] = await keysIn(etcd, '/fleet-manager/claims/');
+    const { grantedTTL } = await etcd.post('lease/timetolive', { ID: lease });
+    // A lease is used for writes of an hour.
+    t.is(Number(grantedTTL), 25 * 3_600);
+    await etcd.post('lease/revoke', { ID: lease });
+    t.false(held(await b.named('n', { message: 'm2', asks: 'that' })).wasBegun);
+  });
+
   test('nothing but the hash of its key names a request in the store', async (t) => {
     const { etcd, a } = await twoWorkers(t);
     const claim = held(await a.first('secret-key'));

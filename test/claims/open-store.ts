@@ -28,7 +28,24 @@ export function openStore(t: ExecutionContext, etcd: OwnEtcd, options: Partial<C
     kept: async (key: string, heldMs: number) => store.claim(changeOf(key, false, heldMs), never),
     /** Claims it for one that another worker may have got. */
     repeated: async (key: string, signal = never) => store.claim(changeOf(key, true), signal),
+    /** Claims the change of this name, for a request that asks for this. */
+    named: async (
+      name: string,
+      { message, asks = 'this', mayWait = true, isRepeated = false, id = `r-${message}` }: Named,
+      signal = never,
+    ) => {
+      const named = { key: name, askedFor: asks, mayWait };
+      return store.claim({ ...changeOf(message, isRepeated), id, named }, signal);
+    },
   };
+}
+
+interface Named {
+  message: string;
+  asks?: string;
+  mayWait?: boolean;
+  isRepeated?: boolean;
+  id?: string;
 }
 
 function changeOf(key: string | undefined, repeated: boolean, heldMs = 0): ChangeToClaim {

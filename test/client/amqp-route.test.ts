@@ -128,6 +128,36 @@ for (const broker of brokers()) {
     await Promise.all(calls);
   });
 
+  test(
+    over('a request has the idempotency key that its caller gives, and its reply tells whose it is'),
+    async (t) => {
+      const { queue, taken, take, arrived, send } = await openQueue(t, broker);
+      await take();
+      const client = clientOf(t, broker, { queue });
+      const calls = [];
+      for (const idempotencyKey of ['k 1', 'k 1', undefined]) {
+        calls.push(client.request('act', { ...(idempotencyKey !== undefined && { idempotencyKey }) }));
+        await arrived(calls.length);
+      }
+      t.deepEqual(
+        taken.map(({ properties }) => properties.headers?.['idempotency-key']),
+        ['"k 1"', '"k 1"', undefined],
+      );
+      const done = JSON.stringify({ status: 'completed', response_body: 1 });
+      for (const [n, headers] of [
+        {},
+        { 'idempotency-replayed': true },
+        { 'idempotency-replayed': 'x' },
+      ].entries())
+        send(n, done, { headers });
+      const replies = await Promise.all(calls);
+      t.deepEqual(
+        replies.map(({ replayed }) => replayed),
+        [undefined, true, undefined],
+      );
+    },
+  );
+
   test(over('a request says who its caller is on the broker, and no more'), async (t) => {
     const { queue, taken, take, arrived } = await openQueue(t, broker);
     await take();

@@ -192,7 +192,7 @@ if (rabbit !== undefined) {
   });
 }
 
-test('a client without a way to reach the service, or with a wrong timeout or priority, is refused', async (t) => {
+test('a client without a way to reach the service, or with a wrong timeout, priority or idempotency key, is refused', async (t) => {
   for (const options of [{}, { urls: [] }])
     t.throws(() => new FleetManagerClient(options), {
       instanceOf: TypeError,
@@ -204,6 +204,8 @@ test('a client without a way to reach the service, or with a wrong timeout or pr
     await t.throwsAsync(client.call('echo', { timeoutMs }), { instanceOf: RangeError });
   for (const priority of [-1, 1.5, 256, Number.NaN])
     await t.throwsAsync(client.call('echo', { priority }), { instanceOf: RangeError });
+  for (const idempotencyKey of ['', 'k'.repeat(129), 'clé', 'a\nb'])
+    await t.throwsAsync(client.call('echo', { idempotencyKey }), { instanceOf: RangeError });
 });
 
 test('a call fails after its timeout when no broker can be reached, and says so', async (t) => {

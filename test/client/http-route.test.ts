@@ -75,10 +75,25 @@ test('a request carries a trace that is valid over the gateway to its own reques
   t.deepEqual(traces, [trace, {}, {}]);
 });
 
+test('a request carries its idempotency key, and tells when its reply is that of an earlier one', async (t) => {
+  const keys: unknown[] = [];
+  const route = await open(t, async (_action, { idempotencyKey }) => {
+    keys.push(idempotencyKey);
+    const isReplayed = keys.length > 1;
+    return { status: 'completed', response_body: null, ...(isReplayed && { replayed: true }) };
+  });
+  const done = { status: 'completed', response_body: null } as const;
+  const key = 'a "key", with \\';
+  t.deepEqual(await route.request('act', { idempotencyKey: key }), done);
+  t.deepEqual(await route.request('act', { idempotencyKey: key }), { ...done, replayed: true });
+  await route.request('act', {});
+  t.deepEqual(keys, [key, key, undefined]);
+});
+
 test('the actions of the service are listed as it describes them', async (t) => {
   const actions = [DESCRIPTION];
   const { answer } = never();
-  t.deepEqual(await (await open(t, answer, { actions })).describe(), actions);
+  t.deepEqual(await (await open(t, answer, { actions })).catalogue(), { actions, sandboxCluster: undefined });
 });
 
 test('a gateway that does not list its actions is told with its code and its reasons', async (t) => {
@@ -88,7 +103,7 @@ test('a gateway that does not list its actions is told with its code and its rea
     [{}, 'internal', 'its response has no reason'],
   ] as const) {
     const { port, requests } = await serve(t, respondWith(403, JSON.stringify(body)));
-    const error = await t.throwsAsync(new HttpRoute({ host: '127.0.0.1', port, token: TOKEN }).describe());
+    const error = await t.throwsAsync(new HttpRoute({ host: '127.0.0.1', port, token: TOKEN }).catalogue());
     t.is(codeOf(error), code);
     t.is(
       error?.message,
@@ -165,7 +180,7 @@ test('a change whose gateway is lost, or answers nonsense, has an unknown outcom
 test('a gateway that cannot list its actions is asked only once', async (t) => {
   const { port, requests } = await serve(t, (_, response) => response.destroy());
   const route = new HttpRoute({ host: '127.0.0.1', port, token: undefined });
-  t.is(codeOf(await t.throwsAsync(route.describe())), 'service_unavailable');
+  t.is(codeOf(await t.throwsAsync(route.catalogue())), 'service_unavailable');
   t.is(requests.length, 1);
 });
 
@@ -175,13 +190,13 @@ test('an unencodable request, a wrong token and an unreachable gateway each have
   const done = async (): Promise<AnswerEnvelope> => ({ status: 'completed', response_body: null });
   const encoding = (await open(t, done)).request('look', { parameters: circle });
   t.is(codeOf(await t.throwsAsync(encoding)), 'invalid_request');
-  t.is(codeOf(await t.throwsAsync((await open(t, done, { token: 'another' })).describe())), 'forbidden');
+  t.is(codeOf(await t.throwsAsync((await open(t, done, { token: 'another' })).catalogue())), 'forbidden');
   const gone = await serve(t, respondWith(200));
   await gone.stop();
   const stopped = new HttpRoute({ host: '127.0.0.1', port: gone.port, token: undefined });
   t.is(codeOf(await t.throwsAsync(stopped.request('look', { resend: false }))), 'service_unavailable');
   const nowhere = new HttpRoute({ host: '::1', port: 1, token: undefined });
-  const error = await t.throwsAsync(nowhere.describe());
+  const error = await t.throwsAsync(nowhere.catalogue());
   t.is(codeOf(error), 'service_unavailable');
   t.regex(error?.message ?? '', /^no gateway responds at http:\/\/\[::1\]:1: /);
 });

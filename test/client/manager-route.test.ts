@@ -161,6 +161,13 @@ for (const broker of brokers()) {
     },
   );
 
+  test.serial(over('a request carries the idempotency key that it is given'), async (t) => {
+    const { client, taken } = await openRoute(t, broker);
+    void client.call('restart_unit', { idempotencyKey: 'k 1' }).catch(() => {});
+    await eventually('it is published', () => taken.length === 1);
+    t.is(taken[0]?.message.properties.headers?.['idempotency-key'], '"k 1"');
+  });
+
   test.serial(over('a request carries the trace that it is given, and nothing else with it'), async (t) => {
     const { client, taken } = await openRoute(t, broker);
     const trace = { traceparent: TRACEPARENT, tracestate: 'a=1', 'x-caller': 'root' };

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { queuesOf } from '../../src/rpc/queues.js';
 import test, { type ExecutionContext } from 'ava';
+import { parse } from 'yaml';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { rabbitmq } from '../support/brokers.js';
 import { type Ended, runCli, startCli } from './cli-process.js';
@@ -20,12 +21,13 @@ export default defineAction({
   parameters: object({
     text: string().meta(a), n: number().meta(a), flag: boolean().meta(a), nodes: array(string()).meta(a),
     map: stringMap().meta(a), times: number().default(2).meta(a), fail: string().meta(a), wait: boolean().meta(a),
-    large: boolean().meta(a),
+    large: boolean().meta(a), cluster: boolean().meta(a),
   }),
   result: stringMap(),
-  async handle({ parameters: { fail, wait, large, ...rest }, signal }) {
+  async handle({ parameters: { fail, wait, large, cluster: tell, ...rest }, cluster, signal }) {
     if (fail === 'defect') throw new TypeError('a defect');
     if (fail) throw new ActionError(fail, 'It failed as requested.', { details: { unit: 'web.service' } });
+    if (tell) return { ...rest, cluster: String(cluster ?? 'none') };
     if (large) return { integer: 2n ** 64n };
     if (wait) await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
     return rest;
@@ -115,6 +117,55 @@ everyWay('the reply is printed as JSON', async (t, caller) => {
   t.is(stdout, `${JSON.stringify(machines, null, 2)}\n`);
 });
 
+test('the reply is printed in another format, or as a table', async (t) => {
+  const args = ['list_machines', '--cluster', 'sandbox'];
+  const [json, ndjson, yaml, table] = await Promise.all([
+    call(t, ...args, '-o', 'json'),
+    call(t, ...args, '--output', 'ndjson'),
+    call(t, ...args, '-o', 'yaml'),
+    call(t, ...args, '--columns', 'ip,metadata.role', '--no-headers'),
+  ]);
+  const machines = JSON.parse(json.stdout);
+  t.deepEqual(
+    ndjson.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line)),
+    machines,
+  );
+  t.deepEqual(parse(yaml.stdout), machines);
+  t.is(table.stdout, '127.0.0.1  web\n127.0.0.2  worker\n127.0.0.3  data\n');
+});
+
+test('options that contradict each other, and columns that there are not, are refused before anything is sent', async (t) => {
+  for (const [options, reason] of [
+    [['-o', 'json', '--columns', 'ip'], /--columns is for a table: leave it or --output json out/],
+    [['--no-headers', '-o', 'yaml'], /--no-headers is for a table/],
+    [['--raw', '-o', 'json'], /--raw prints a string as it is: leave it or --output out/],
+    [['--columns', 'ip,'], /it must be names, separated by commas/],
+    [['--columns', 'nmae'], /there is no column 'nmae'; there are MACHINE, IP, METADATA/],
+    [['-o', 'xml'], /Allowed choices are table, json, ndjson, yaml/],
+  ] as const) {
+    const { code, stdout, stderr } = await call(t, 'list_machines', ...options);
+    t.is(code, 2);
+    t.regex(stderr, reason);
+    t.is(stdout, '');
+  }
+});
+
+test('an error has its body on standard output in a format for programs only', async (t) => {
+  const failing = ['echo', '--param', 'fail=unit_not_found'];
+  const [yaml, table] = await Promise.all([
+    call(t, ...failing, '-o', 'yaml'),
+    call(t, ...failing, '-o', 'table'),
+  ]);
+  t.is(parse(yaml.stdout).code, 'unit_not_found');
+  t.is(yaml.stderr, 'unit_not_found: It failed as requested.\n');
+  t.is(table.stdout, '');
+  t.is(table.stderr, 'unit_not_found: It failed as requested.\n  UNIT  web.service\n');
+  t.deepEqual([yaml.code, table.code], [2, 2]);
+});
+
 everyWay('parameters are parsed by the types of their fields', async (t, caller) => {
   const texts = [
     '--param',
@@ -197,18 +248,39 @@ test('--raw prints a reply that is a string unchanged', async (t) => {
   t.is(JSON.parse(json.stdout).split('\n').length, raw.stdout.split('\n').length);
 });
 
-test('an unknown or missing cluster is an error of the caller', async (t) => {
-  const [unknown, missing] = await Promise.all([
-    call(t, 'list_machines', '--cluster', 'nosuchtoken'),
-    call(t, 'list_machines'),
-  ]);
-  t.deepEqual([unknown.code, missing.code], [2, 2]);
+test('an unknown cluster is an error of the caller', async (t) => {
+  const unknown = await call(t, 'list_machines', '--cluster', 'nosuchtoken');
+  t.is(unknown.code, 2);
   t.regex(unknown.stderr, /^cluster_not_found: /);
-  t.regex(
-    missing.stderr,
-    /^invalid_request: request_body\.etcd_token is missing: list_machines runs against.*\n-> .*--cluster TOKEN\n$/,
-  );
 });
+
+test('without --cluster, FLEET_MANAGER_CLUSTER names the cluster, and in a sandbox its own one is used', async (t) => {
+  const named = async (action: string, FLEET_MANAGER_CLUSTER: string, ...args: string[]) =>
+    runCli(t, ['call', action, ...args], { env: { ...ways[0]?.env, FLEET_MANAGER_CLUSTER } });
+  const [standard, variable, option, optional] = await Promise.all([
+    named('list_machines', ''),
+    named('list_machines', 'nosuchtoken'),
+    named('list_machines', 'nosuchtoken', '--cluster', 'sandbox'),
+    // It runs without a cluster, too: nobody has named one.
+    named('echo', '', '--param', 'cluster=true'),
+  ]);
+  t.is(JSON.parse(standard.stdout).length, 3);
+  t.is(JSON.parse(variable.stdout).code, 'cluster_not_found');
+  t.is(JSON.parse(option.stdout).length, 3);
+  t.deepEqual(JSON.parse(optional.stdout), { cluster: 'none', times: 2 });
+  const used = await named('echo', 'sandbox', '--param', 'cluster=true');
+  t.regex(JSON.parse(used.stdout).cluster, /^[0-9a-f]{10,}$/);
+});
+
+if (rabbit !== undefined)
+  test('over RabbitMQ a cluster that is not named is missing', async (t) => {
+    const missing = await runCli(t, ['call', 'list_machines'], { env: ways[1]?.env ?? {} });
+    t.is(missing.code, 2);
+    t.regex(
+      missing.stderr,
+      /^invalid_request: request_body\.etcd_token is missing: list_machines runs against.*\n-> .*FLEET_MANAGER_CLUSTER.*--cluster TOKEN\n$/,
+    );
+  });
 
 test('unknown names and invalid values are reported before anything is sent', async (t) => {
   const [action, parameter, form] = await Promise.all([
@@ -220,6 +292,19 @@ test('unknown names and invalid values are reported before anything is sent', as
   t.regex(action.stderr, /^fleet-manager: unknown action 'list_unit'; the actions are .*list_units/);
   t.regex(parameter.stderr, /^fleet-manager: list_units has no parameter 'nmae'; its parameters: name, /);
   t.regex(form.stderr, /^fleet-manager: --param flag: 'yes' is neither true nor false/);
+});
+
+test('an idempotency key is sent with the call', async (t) => {
+  const args = ['restart_unit', '--cluster', 'sandbox', '--param', 'unit_name=web@1.service'];
+  const [without, wrong] = await Promise.all([
+    call(t, ...args, '--idempotency-key', 'deploy 42'),
+    call(t, ...args, '--idempotency-key', 'clé'),
+  ]);
+  // A sandbox has no claim store.
+  t.regex(without.stderr, /^idempotency_unavailable: Nothing was done: restart_unit is a change/);
+  t.is(without.code, 1);
+  t.regex(wrong.stderr, /1 to 128 printable ASCII characters/);
+  t.is(wrong.code, 2);
 });
 
 test('a gateway with another token reports it', async (t) => {

@@ -34,6 +34,8 @@ export interface Ended {
 
 /** A running command. */
 export interface RunningCli {
+  /** Of the process on this machine. */
+  pid: number;
   /** Its output so far. */
   stdout(): string;
   stderr(): string;
@@ -125,6 +127,7 @@ export function startProgram(
       look();
     });
   return {
+    pid: child.pid ?? 0,
     stdout: () => output.stdout,
     stderr: () => output.stderr,
     printed,

@@ -71,6 +71,21 @@ test('in a sandbox only the configuration and the plugins are checked, and a nam
   isFailure(t, named, 'cluster', /sandbox/, /^-> set AMQP_URL \(or MANAGER_URL/m);
 });
 
+test('doctor warns of a simulated cluster, and looks for no real one', async (t) => {
+  const env = { AMQP_URL: NOWHERE, SANDBOX_CLUSTER: 'true' };
+  const run = await examine(env);
+  t.is(run.of('cluster').result, 'warning');
+  t.regex(run.of('cluster').said, /^the service has only a simulated cluster[\s\S]*-> unset SANDBOX_CLUSTER/);
+  t.false(run.names.includes('discovery'));
+  isFailure(
+    t,
+    await examine(env, { cluster: 'web' }),
+    'cluster',
+    /there is none/,
+    /^-> unset SANDBOX_CLUSTER/m,
+  );
+});
+
 test('all invalid settings are reported, and the rest is skipped', async (t) => {
   const run = await examine({ PREFETCH: 'many', MANAGER_URL: 'http://manager' });
   isFailure(t, run, 'configuration', /^PREFETCH must be/m, /^an OpenAperture .*: set OAUTH_LOGIN_URL/m);
@@ -127,6 +142,7 @@ test('every failure is reported with its remedy, in order, without secrets', asy
 });
 
 test('a policy is checked: that there is one, that it can be used, and what in it can match nothing', async (t) => {
+  const TOKEN = '6c007a14875d53d9bf0ef5a6fc0257c8';
   const at = await folder(t);
   const { env } = await clusters(t);
   await writeFile(at('clusters.json'), '{"prod": {"etcd_token": "Zqtoken"}, "test-1": ["127.0.0.1"]}');
@@ -144,16 +160,18 @@ test('a policy is checked: that there is one, that it can be used, and what in i
     said: '1 rule',
   });
   const { result, said } = await withPolicy(
-    `rules:\n${rule('actions: [list_unit, "*"]')}${rule('effects: [read]\n  clusters: [prod, Zqtoken]')}${rule('actions: [check_cluster]\n  units: [a.service]')}`,
+    `rules:\n${rule('actions: [list_unit, "*"]')}${rule(`effects: [read]\n  clusters: [prod, Zqtoken, prdo, ${TOKEN}]`)}${rule('actions: [check_cluster]\n  units: [a.service]')}`,
   );
   t.is(result, 'warning');
-  t.deepEqual(said.split('\n').slice(0, 4), [
+  t.deepEqual(said.split('\n').slice(0, 6), [
     '3 rules; some can match nothing here:',
     'rule 1: no action is called list_unit',
-    'rule 2: CLUSTERS_FILE has no cluster for clusters[1]',
+    'rule 2: clusters[1] is the etcd token of prod: write the name',
+    'rule 2: CLUSTERS_FILE has no cluster prdo',
+    'rule 2: CLUSTERS_FILE has no cluster for its clusters[3]',
     'rule 3: it has units, and its actions know none',
   ]);
-  t.false(said.includes('Zq'));
+  t.false(said.includes('Zq') || said.includes(TOKEN));
   const broken = await withPolicy('rules:\n- callers: [ci]');
   t.is(broken.result, 'FAILED');
   t.regex(

@@ -148,3 +148,35 @@ test('the command line of policy check', async (t) => {
     t.regex(stderr, problem);
   }
 });
+
+test('a denial tells what else to ask: for units that a rule is for, and for a caller that a token has verified', async (t) => {
+  const env = await settings(t);
+  const { unit: _, ...whole } = RESTART;
+  const withoutUnit = await checked(env, whole);
+  t.is(withoutUnit.code, 1);
+  t.true(
+    withoutUnit.text.endsWith(
+      '-> for some units it is allowed, by deploy: name those of the request with --unit NAME\n',
+    ),
+    withoutUnit.text,
+  );
+  const byBroker = await checked(env, { caller: 'ci', action: 'list_units', cluster: 'test' });
+  t.is(byBroker.code, 1);
+  t.true(
+    byBroker.text.endsWith(
+      '-> the broker has verified this caller; one that a token has verified is allowed: --verified-by token\n',
+    ),
+    byBroker.text,
+  );
+  const other = await checked(env, { ...RESTART, unit: ['db.service'] });
+  t.false(other.text.includes('->'));
+});
+
+test('FLEET_MANAGER_CLUSTER names the cluster of an action that takes one', async (t) => {
+  const { env, ...args } = {
+    env: { ...(await settings(t)), FLEET_MANAGER_CLUSTER: 'test' },
+    command: ['policy', 'check', '--caller', 'ci', '--verified-by', 'token', '--action'],
+  };
+  const { code, stdout } = await runCli(t, [...args.command, 'list_units'], { env });
+  t.is(code, 0, stdout);
+});

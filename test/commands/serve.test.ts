@@ -10,7 +10,7 @@ import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { type RunningCli, startCli } from './cli-process.js';
-import { queuesOf } from '../../src/rpc/queues.js';
+import { queuesOf, suspectsQueueOf } from '../../src/rpc/queues.js';
 
 const run = promisify(execFile);
 
@@ -416,6 +416,45 @@ if (rabbit !== undefined) {
     t.is(code, 0, stderr);
     t.is(stdout, '');
     t.false(stderr.includes('Zq'));
+  });
+
+  test('over RabbitMQ, with SANDBOX_CLUSTER, the actions see the machines of a simulated cluster', async (t) => {
+    const QUEUE_NAME = `test_${randomUUID()}`;
+    t.teardown(async () => removeQueues(rabbit, QUEUE_NAME));
+    const env = { AMQP_URL: rabbit.url, QUEUE_NAME, HTTP_PORT: '0', SANDBOX_CLUSTER: 'true' };
+    const cli = await startCli(t, ['serve'], { env: { ...env, NODE_ENV: 'production' } });
+    const [, url = ''] = await cli.printed(/"http":"([^"]+)"/);
+    await cli.printed(/"accepting requests"/);
+    t.regex(cli.stderr(), /"sandbox cluster started"/);
+    const nodes = await act(url, 'node_info', { etcd_token: 'sandbox' });
+    t.is(nodes.status, 200, JSON.stringify(nodes.body));
+    t.is((await act(url, 'list_units', { etcd_token: 'another' })).status, 404);
+    // A request that is delivered again runs in a handler process, which must find the cluster too.
+    const connection = await rabbit.open();
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    const { queue } = await channel.assertQueue('', { exclusive: true });
+    const reply = new Promise<string>((resolve, reject) => {
+      channel
+        .consume(queue, (message) => resolve(message?.content.toString() ?? ''), { noAck: true })
+        .catch(reject);
+    });
+    const request = {
+      status: 'not_started',
+      request_body: {
+        action: 'unit_logs',
+        etcd_token: 'sandbox',
+        action_parameters: { unit_name: 'web@1.service' },
+      },
+    };
+    channel.sendToQueue(suspectsQueueOf(QUEUE_NAME), Buffer.from(JSON.stringify(request)), {
+      replyTo: queue,
+      messageId: randomUUID(),
+    });
+    t.is(JSON.parse(await reply).status, 'completed');
+    cli.kill('SIGTERM');
+    const { code, stderr } = await cli.ended;
+    t.is(code, 0, stderr);
   });
 
   test('over RabbitMQ, after SIGTERM, callers of the gateway get their replies, and new calls are refused', async (t) => {

@@ -5,8 +5,12 @@ import type { ChangeClaims, ChangeToClaim, Claim, Claimed } from '../../src/core
 import { untilAborted } from '../../src/lib/until-aborted.js';
 
 interface Fake {
-  /** What it answers; a reply only to a change that may be a copy. */
+  /** What it answers; a reply only to a change that may be a copy, or has an idempotency key. */
   claimed?: 'new' | 'begun' | Reply;
+  /** The request whose reply that is, when it is another one with the same idempotency key. */
+  replyOf?: string;
+  /** The request for which a lost worker has begun it. */
+  begunFor?: string;
   /** Whether another worker has taken the change when its outcome is noted. */
   isLost?: boolean;
   /** Each of these throws this when it is called. */
@@ -17,16 +21,21 @@ interface Fake {
   onBegin?: () => void;
   /** A claim is given up when this is resolved. */
   released?: Promise<unknown>;
+  /** The units that another worker changes. */
+  isElsewhere?: readonly string[];
 }
 
 /** A store of claims that does what the test says, and notes what core asks of it, in order. */
 export function fakeClaims({
   claimed = 'new',
+  replyOf,
+  begunFor,
   isLost = false,
   fails = {},
   waits = {},
   onBegin,
   released,
+  isElsewhere = [],
 }: Fake = {}) {
   const asked: string[] = [];
   const changes: ChangeToClaim[] = [];
@@ -44,12 +53,17 @@ export function fakeClaims({
   };
   const claim: Claim = {
     wasBegun: claimed === 'begun',
+    begunFor,
     lockUnit: async (cluster: Cluster | undefined, unit, signal) =>
       step(
         `lock ${cluster?.hash ?? 'none'} ${unit}`,
         { fails: fails.lockUnit, waits: waits.lockUnit },
         signal,
       ),
+    tryLockUnit: async (cluster, unit, signal) => {
+      await step(`try ${cluster?.hash ?? 'none'} ${unit}`, { fails: fails.lockUnit }, signal);
+      return isElsewhere.includes(unit) ? undefined : async () => void asked.push(`free ${unit}`);
+    },
     begin: async (signal) => {
       await step('begin', { fails: fails.begin }, signal);
       onBegin?.();
@@ -72,8 +86,9 @@ export function fakeClaims({
     claim: async (change, signal): Promise<Claimed> => {
       changes.push(change);
       await step('claim', { fails: fails.claim, waits: waits.claim }, signal);
-      const isKnown = typeof claimed === 'object' && change.isRepeated;
-      return isKnown ? { state: 'settled', reply: claimed } : { state: 'held', claim };
+      const isKnown = typeof claimed === 'object' && (change.isRepeated || change.named !== undefined);
+      if (!isKnown) return { state: 'held', claim };
+      return { state: 'settled', reply: claimed, ...(replyOf !== undefined && { replyOf }) };
     },
   };
   return {

@@ -84,11 +84,11 @@ test('what an earlier delivery has begun runs in isolation, also when this deliv
     [{ effect: 'change', probe: async () => ({}) }, 'probe'],
     [{ effect: 'change', redelivery: 'run-again' }, 'run'],
   ] as const) {
-    const { claims } = fakeClaims({ claimed: 'begun' });
+    const { claims } = fakeClaims({ claimed: 'begun', begunFor: 'r0' });
     const { ask, isolated, handled } = isolating(definition, { claims });
     const reply = ask({ key: 'k', delivery: 'first', mayBeCopy: true });
     await settle();
-    t.like(isolated[0]?.call, { work, repeated: true, onProcessEnd: 'run-alone', isAlone: false });
+    t.like(isolated[0]?.call, { id: 'r0', work, repeated: true, onProcessEnd: 'run-alone', isAlone: false });
     isolated[0]?.resolve({ isolated: true });
     t.deepEqual(await reply, { status: 'completed', body: { isolated: true } });
     t.is(handled(), 0);

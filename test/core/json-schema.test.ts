@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { array, boolean, date, lazy, mixed, number, object, type Schema, string, tuple } from 'yup';
+import { array, boolean, date, lazy, mixed, number, object, ref, type Schema, string, tuple } from 'yup';
 import { hostAddress, machineId, mapOf, stringMap, unitName } from '../../src/plugin.js';
 import { type JsonSchema, jsonSchemaOf } from '../../src/core/json-schema.js';
 import { parameterCheck, strictSchema } from '../../src/core/parameters.js';
@@ -220,7 +220,24 @@ const UNDESCRIBABLE: Record<string, [schema: Schema, reason: RegExp]> = {
         .oneOf([new Date(0)])
         .meta(described),
     }),
-    /'a' lists a value that is not null, a string, a number or a boolean/,
+    /'a' lists a value that is not null, a string, a finite number or a boolean/,
+  ],
+  'a choice that JSON cannot write': [
+    object({ a: number().oneOf([Infinity]).meta(described) }),
+    /'a' lists a value/,
+  ],
+  'a size that is not whole': [
+    object({ a: string().max(2.5).meta(described) }),
+    /'a' has a 'max' whose limit is not a whole number from 0/,
+  ],
+  'a size below 0': [object({ a: array(string()).min(-1).meta(described) }), /'a' has a 'min' whose limit/],
+  'a limit that is not finite': [
+    object({ a: number().max(Infinity).meta(described) }),
+    /'a' has a 'max' whose limit is not a finite number/,
+  ],
+  'a limit that depends on another field': [
+    object({ a: number().max(ref('b')).meta(described) }),
+    /'a' has a 'max' whose limit/,
   ],
   'a default that JSON cannot write': [
     object({
@@ -263,6 +280,11 @@ test('a map is described by its values', (t) => {
 test('a value of any type is described by the type that callers should send', (t) => {
   for (const type of ['string', 'number', 'integer', 'boolean', 'array', 'object'])
     t.deepEqual(field(mixed().meta({ type })), { type });
+});
+
+test('a pattern that is valid only without the flag u is shown, and is no pattern for JSON Schema', (t) => {
+  t.deepEqual(field(string().matches(/^[\w-.]+$/)), { type: 'string', $comment: 'matches /^[\\w-.]+$/' });
+  t.deepEqual(field(string().matches(/^\p{L}+$/u)), { type: 'string', pattern: '^\\p{L}+$' });
 });
 
 test('what JSON Schema cannot express is described by its format', (t) => {

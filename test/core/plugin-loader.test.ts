@@ -17,6 +17,8 @@ import { inRepository } from '../support/repository.js';
 
 const SOURCES = fileURLToPath(new URL('../../src/', import.meta.url));
 
+const NONE = { host: {}, roots: [], packages: [], entries: {} };
+
 /** The text of a plugin's entry file; `fields` replace those of a valid action. */
 function entry(fields: Record<string, string> = {}, before = ''): string {
   const all = {
@@ -148,7 +150,7 @@ test('a plugin with its own copies of yup and of the plugin module works', async
 });
 
 test('a file of a plugin is an ES module whatever Node takes it for, and a package that is bundled with it is not', async (t) => {
-  const resolve = resolveHook({ host: {}, roots: ['file:///plugins/'] });
+  const resolve = resolveHook({ ...NONE, roots: ['file:///plugins/'] });
   const resolved = (url: string) => resolve('./any.js', {}, () => ({ url, format: 'commonjs' }));
   for (const url of ['file:///plugins/greet/index.js', 'file:///plugins/greet/index.ts'])
     t.deepEqual(resolved(url), { url, format: 'module' });
@@ -159,7 +161,7 @@ test('a file of a plugin is an ES module whatever Node takes it for, and a packa
   ])
     t.deepEqual(resolved(url), { url, format: 'commonjs' });
   // Plugins may be installed as a package themselves.
-  const installed = resolveHook({ host: {}, roots: ['file:///app/node_modules/plugins/'] });
+  const installed = resolveHook({ ...NONE, roots: ['file:///app/node_modules/plugins/'] });
   const own = { url: 'file:///app/node_modules/plugins/greet/index.js', format: 'commonjs' };
   t.deepEqual(await installed('./any.js', {}, () => own), { ...own, format: 'module' });
   const url = 'file:///plugins/greet/index.js';
@@ -468,7 +470,7 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
   ],
   'that injects a value that is not a token': [
     { 'index.js': entry({ inject: "{ fleet: 'FleetTransport' }" }) },
-    /its field 'inject.fleet' must be a token: FleetTransport, EtcdResolver, RemoteShell or Clock /,
+    /its field 'inject.fleet' must be a token: FleetTransport, EtcdResolver, RemoteShell, Clock or Actions /,
   ],
   'whose version of the contract is no number': [
     { 'index.js': entry({ contract: "'1'" }) },

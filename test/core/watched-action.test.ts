@@ -1,5 +1,6 @@
 import test from 'ava';
 import type { PreparedAction } from '../../src/core/prepare-action.js';
+import { NO_SETTINGS, NO_VALUES } from '../../src/core/plugin-settings.js';
 import { watchedAction } from '../../src/core/watched-action.js';
 import { DESCRIPTION } from '../support/action-description.js';
 import { actionRequest } from '../support/action-request.js';
@@ -16,6 +17,9 @@ function watched(functions: Partial<PreparedAction>): { action: PreparedAction; 
     probe: undefined,
     unitMarks: 'none' as const,
     unitsIn: () => [],
+    callsOthers: false,
+    declaredSettings: NO_SETTINGS,
+    settings: NO_VALUES,
     dispose: unused,
   };
   const activity = { began: () => void count++, ended: () => void count-- };

@@ -83,7 +83,10 @@ export async function openDocumentWorld(t: {
     GOPATH: '/usr/share/gocode',
     GOCACHE: join(directory, '.go-cache'),
   };
-  await startWorker(t, { ...env, HTTP_PORT: port });
+  // For changes with a key.
+  const claims: Record<string, string> =
+    process.env.ETCD_URL === undefined ? {} : { CLAIMS_ETCD_URL: process.env.ETCD_URL };
+  await startWorker(t, { ...env, ...claims, HTTP_PORT: port });
   const replacements: readonly (readonly [RegExp, string])[] = [
     [/amqp:\/\/user:password@rabbitmq:5672/g, broker.url],
     [/http:\/\/127\.0\.0\.1:8080/g, `http://127.0.0.1:${port}`],

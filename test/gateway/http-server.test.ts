@@ -98,6 +98,45 @@ test('a read may be sent again after a lost connection, a change may not', async
   );
 });
 
+test('a call has the idempotency key that its header gives, in quotes or bare', async (t) => {
+  const gateway = await openGateway(t);
+  for (const [sent, key] of [
+    ['"8e03978e-40d5-43dd"', '8e03978e-40d5-43dd'],
+    ['8e03978e-40d5-43dd', '8e03978e-40d5-43dd'],
+    ['"two words"', 'two words'],
+  ] as const) {
+    const answer = await post(gateway, {}, { action: 'change', headers: { 'Idempotency-Key': sent } });
+    t.is(answer.status, 200);
+    t.is(answer.headers.get('idempotency-replayed'), null);
+    t.is(gateway.asked.at(-1)?.[1].idempotencyKey, key);
+  }
+  await post(gateway, {});
+  t.is(gateway.asked.at(-1)?.[1].idempotencyKey, undefined);
+});
+
+test('an idempotency key that is none, or is two, is refused', async (t) => {
+  const gateway = await openGateway(t);
+  const wrong = ['', '""', 'two words', 'a, b', '"a", "b"', '"a"; b=1', 'k'.repeat(129), 'cl\u00e9', 'a\tb'];
+  for (const sent of wrong) {
+    const answer = await post(gateway, {}, { headers: { 'idempotency-key': sent } });
+    isError(t, answer, [400, 'invalid_request', /^the header idempotency-key must be one key of 1 to 128/]);
+  }
+  const twice = httpRequest(`${gateway.url}/v1/actions/change`, { method: 'POST', agent: false });
+  twice.setHeader('content-type', 'application/json');
+  twice.setHeader('idempotency-key', ['a', 'b']);
+  const [response] = await once(twice.end('{}'), 'response');
+  t.is(response.statusCode, 400);
+  response.resume();
+  t.deepEqual(gateway.asked, []);
+});
+
+test('a reply to an earlier request says so in a header, and has the same body', async (t) => {
+  const gateway = await openGateway(t, async () => ({ ...DONE, replayed: true }));
+  const answer = await post(gateway, {}, { action: 'change', headers: { 'idempotency-key': 'k' } });
+  t.is(answer.headers.get('idempotency-replayed'), 'true');
+  t.deepEqual(answer.body, DONE);
+});
+
 for (const [code, http] of Object.entries(HTTP_STATUSES)) {
   test(`a reply with the code ${code} has the status ${http}`, async (t) => {
     const answer = {

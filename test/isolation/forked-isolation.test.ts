@@ -9,6 +9,7 @@ import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { clusterSettings } from '../../src/sandbox/sandbox-settings.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { planted } from '../support/planted-secrets.js';
 import { folder } from '../support/settings.js';
 import { useUpFiles } from '../support/without-files.js';
 import { openIsolation } from './open-isolation.js';
@@ -39,6 +40,12 @@ test('a handler runs in another process, and gets what it gets in the service', 
   t.like(request, { id: '13', caller, repeated: true, parameters: { value: { n: 5n } } });
   t.true(request.leftMs > 0 && request.leftMs <= 8 * 60_000, String(request.leftMs));
   t.regex(request.cluster, /^[0-9a-f]{10}$/);
+});
+
+test('a handler gets the settings there that the service has read', async (t) => {
+  const settings = { key: planted('plugin'), hosts: ['a'] };
+  const { act } = await openIsolation(t, { pluginSettings: { act: settings } });
+  t.deepEqual(await act('settings'), { settings, isFrozen: true });
 });
 
 test('calls share one process', async (t) => {

@@ -34,6 +34,7 @@ const SOURCE = (counts: string) => `
     never: () => new Promise(() => {}),
     pid: () => process.pid,
     sends: () => { process.send(null); process.send('ready'); return 'sent'; },
+    settings: ({ settings }) => ({ settings, isFrozen: Object.isFrozen(settings.hosts) }),
     argv: () => [process.argv, process.execArgv, Object.values(process.env)].flat(),
     request: ({ id, caller, repeated, deadline, cluster, parameters }, { clock }) =>
       ({ id, caller, repeated, leftMs: deadline - clock.now(), cluster, parameters }),
@@ -65,6 +66,7 @@ const SOURCE = (counts: string) => `
       times: number().meta({ description: 'In how many runs.' }),
       value: anything(),
     }),
+    settings: object({ key: string().meta({ description: 'A key.' }), hosts: anything() }),
     result: anything(),
     inject: { clock: Clock },
     async handle(request, injected) {
@@ -99,12 +101,13 @@ interface IsolationSettings {
   env?: Record<string, string>;
   /** The program of the processes. */
   module?: URL;
+  pluginSettings?: HandlerSettings['pluginSettings'];
 }
 
 /** An isolation with real processes, which end with the test. */
 export async function openIsolation(
   t: ExecutionContext,
-  { clock = systemClock, env = {}, module = MODULE }: IsolationSettings = {},
+  { clock = systemClock, env = {}, module = MODULE, pluginSettings = {} }: IsolationSettings = {},
 ): Promise<OpenIsolation> {
   const counts = await folder(t);
   const paths = await writePlugin(t, 'act', SOURCE(counts));
@@ -117,6 +120,7 @@ export async function openIsolation(
   const settings: HandlerSettings = {
     environment,
     plugins,
+    pluginSettings,
     clusters,
     ssh,
     log,
@@ -150,6 +154,7 @@ export async function openIsolation(
     onProcessEnd: 'run-alone',
     isAlone: false,
     signal: new AbortController().signal,
+    nested: undefined,
     onWarning: () => {},
     onResponse: () => {},
     ...changes,

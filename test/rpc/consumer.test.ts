@@ -254,14 +254,26 @@ test('a change that the broker refuses fails, and the next one is made all the s
   t.deepEqual(parts(), [20]);
 });
 
+interface Sent {
+  redelivered?: boolean;
+  suspects?: boolean;
+  userId?: string;
+  /** Empty: it is not known. */
+  ownUser?: string;
+}
+
 /** A message as its channel gives it. */
-function delivered(headers: Record<string, unknown>, { redelivered = false, suspects = false } = {}) {
+function delivered(
+  headers: Record<string, unknown>,
+  { redelivered = false, suspects = false, userId = 'worker', ownUser = 'worker' }: Sent = {},
+) {
   const lost = new AbortController();
-  const connection = { user: 'worker', lost: lost.signal, lose: (reason: unknown) => lost.abort(reason) };
+  const user = ownUser === '' ? undefined : ownUser;
+  const connection = { user, lost: lost.signal, lose: (reason: unknown) => lost.abort(reason) };
   const fails = () => {
     throw new Error('the channel is closed');
   };
-  const message = { content: Buffer.from('{}'), properties: { headers }, fields: { redelivered } };
+  const message = { content: Buffer.from('{}'), properties: { headers, userId }, fields: { redelivered } };
   const delivery = new Delivery(message as unknown as ConsumeMessage, {
     channel: { ack: fails, nack: fails } as unknown as Channel,
     connection: connection as unknown as BrokerConnection,
@@ -277,8 +289,19 @@ test('a message may be a copy when it was delivered, moved or requeued before', 
   });
   t.deepEqual(kinds(delivered({})), { mayHaveBegun: false, mayBeCopy: false });
   t.deepEqual(kinds(delivered({ 'x-requeued': true })), { mayHaveBegun: false, mayBeCopy: true });
+  t.deepEqual(kinds(delivered({ 'x-replayed': 1 })), { mayHaveBegun: false, mayBeCopy: true });
   t.deepEqual(kinds(delivered({}, { redelivered: true })), { mayHaveBegun: true, mayBeCopy: true });
   t.deepEqual(kinds(delivered({}, { suspects: true })), { mayHaveBegun: true, mayBeCopy: true });
+});
+
+test('that a message was requeued is believed of the own user of the service, and of all where that is not known', (t) => {
+  const isCopy = (sent: Sent) => delivered({ 'x-requeued': true }, sent).delivery.mayBeCopy;
+  t.true(isCopy({ userId: 'worker' }));
+  t.false(isCopy({ userId: 'ops' }));
+  t.false(isCopy({ userId: '' }));
+  t.true(isCopy({ userId: 'ops', ownUser: '' }));
+  // An operator may have another user than the service.
+  t.true(delivered({ 'x-replayed': 1 }, { userId: 'ops' }).delivery.mayBeCopy);
 });
 
 test('how often a message came back is what its queue has counted, else 0', (t) => {

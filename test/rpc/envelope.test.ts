@@ -101,7 +101,7 @@ test('of a message that is not a request, the reply has what can be read', (t) =
       envelope: { id: '13', recordId: 13, queueName: 'q', requestBody: {} },
     });
   t.like(refused(t, { id: 13, queue_name: 'q', status: 'completed', request_body }), {
-    text: 'its status is not that of a request',
+    text: 'its status is not that of a request: send the status not_started, or none',
     envelope: { id: 13, recordId: undefined, queueName: 'q', requestBody: request_body },
   });
 });

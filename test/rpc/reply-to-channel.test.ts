@@ -14,6 +14,8 @@ const ENVELOPE = readEnvelope({
   id: 13,
   request_body: { action: 'act', action_parameters: 'x'.repeat(500) },
 });
+/** Half a second after a whole one. */
+const CLOCK = { wallTime: () => 1_800_000_000_500 };
 const DIRECT = 'amq.rabbitmq.reply-to.x';
 
 /** Sends a reply of so many bytes to a caller whose broker answers like that, the last time for all that follow. */
@@ -28,7 +30,7 @@ async function send(
     const answer = answers[Math.min(published.length, answers.length) - 1];
     if (answer instanceof Error) throw answer;
     return answer ?? 'routed';
-  });
+  }, CLOCK);
   const connection = fakeConnection(() => 'confirms');
   const properties = { replyTo: 'caller', correlationId: 'c', ...given };
   const delivery = { connection, properties } as unknown as Delivery;
@@ -44,7 +46,7 @@ async function send(
   return { outcome, published, reasons, body, connection, signal, channel, delivery };
 }
 
-test('a reply goes to the queue that its request names, by its connection while its caller waits, as lasting as the request', async (t) => {
+test('a reply goes to the queue that its request names, by its connection while its caller waits, as lasting as the request; it says what it is, from whom and from when', async (t) => {
   for (const [deliveryMode, persistent] of [
     [1, false],
     [2, true],
@@ -58,7 +60,14 @@ test('a reply goes to the queue that its request names, by its connection while 
       [
         { exchange: '', routingKey: 'caller' },
         body,
-        { contentType: 'application/json', correlationId: 'c', persistent },
+        {
+          contentType: 'application/json',
+          correlationId: 'c',
+          persistent,
+          type: 'reply',
+          timestamp: 1_800_000_000,
+          appId: 'fleet-manager',
+        },
         { signal, by: connection, until: 42 },
       ],
     ]);

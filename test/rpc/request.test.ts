@@ -185,6 +185,7 @@ test('a call has what its message says', (t) => {
   t.deepEqual(callOf(request, { ...FIRST, waitedMs: 3 }), {
     id: 'm',
     key: request.key,
+    idempotencyKey: undefined,
     action: 'act',
     target: 'token',
     parameters: { text: 'a' },
@@ -206,6 +207,25 @@ test('a call has what its message says', (t) => {
     wantsParts: false,
     signal: lost,
   });
+});
+
+test('a call has the name that its caller has given the change, by whatever message, and a header that names none refuses it', (t) => {
+  const { read } = reading();
+  const callWith = (sent: unknown, given: Given = {}) =>
+    callOf(read({ ...given, properties: { messageId: 'm', headers: { 'idempotency-key': sent } } }), FIRST);
+  const { idempotencyKey, malformed } = callWith('k');
+  t.is(malformed, undefined);
+  t.is(typeof idempotencyKey, 'string');
+  t.not(idempotencyKey, 'k');
+  t.is(callWith('"k"', { body: { id: 13, request_body: {} } }).idempotencyKey, idempotencyKey);
+  t.not(callWith('other').idempotencyKey, idempotencyKey);
+  t.not(callWith('k', { delivery: { sender: NOBODY } }).idempotencyKey, idempotencyKey);
+  for (const none of [undefined, null]) t.is(callWith(none).idempotencyKey, undefined);
+  for (const wrong of ['', 'k'.repeat(129), 'clé', 'a, b', 7, true, { k: 1 }]) {
+    const call = callWith(wrong);
+    t.is(call.idempotencyKey, undefined);
+    t.like(call.malformed, { field: 'idempotency-key' });
+  }
 });
 
 test('who asks is whom the broker or the gateway names, or else whom a reply channel vouches for', (t) => {

@@ -807,6 +807,29 @@ test('of a reply only its own bytes are remembered, and these are sent again', a
   t.true(again?.buffer !== first?.buffer, 'the buffer that the first was cut out of was kept in memory');
 });
 
+test('the reply to an earlier request says so in a header of its message, also when it is remembered', async (t) => {
+  const headers: unknown[] = [];
+  let replyOf: string | undefined = 'r0';
+  const { handler, deliver } = withoutBroker({
+    runner: { run: async () => ({ ...COMPLETED, replyOf }), pause: () => {}, resume: () => {} },
+    channel: {
+      send: async (reply) => {
+        headers.push(reply.headers);
+        return 'sent';
+      },
+    },
+  });
+  for (const redelivered of [false, true]) {
+    deliver(CONTENT, redelivered, NAMED);
+    await handler.idle();
+  }
+  replyOf = undefined;
+  deliver(CONTENT);
+  await handler.idle();
+  const replayed = { 'idempotency-replayed': true };
+  t.deepEqual(headers, [replayed, replayed, undefined]);
+});
+
 test('remembered replies take at most a quarter of the memory budget', async (t) => {
   // A single one takes at most a quarter of that.
   for (const [bytes, expectedRuns] of [

@@ -234,16 +234,24 @@ for (const broker of brokers()) {
   const over = (title: string) => `${broker.name}: ${title}`;
 
   test(
-    over("a reply goes to the request's reply_to, with its correlation_id and in its encoding"),
+    over(
+      "a reply goes to the request's reply_to, with its correlation_id and in its encoding; it says what and when it is",
+    ),
     async (t) => {
-      const { queue } = await serveRequests(t, broker, [echo]);
+      const clock = new ManualClock();
+      const { queue } = await serveRequests(t, broker, [echo], { clock });
       const caller = await RawCaller.open(t, broker, queue);
       const { message, answer } = await caller.ask({ action: 'echo', action_parameters: { number: 7 } });
       t.is(answer.status, 'completed');
       t.deepEqual(answer.response_body, { number: 7 });
       t.deepEqual(answer.request_body, { action: 'echo', action_parameters: { number: 7 } });
       t.is(answer.id, null);
-      t.is(message.properties.contentType, 'application/json');
+      t.like(message.properties, {
+        contentType: 'application/json',
+        type: 'reply',
+        appId: 'fleet-manager',
+        timestamp: Math.floor(clock.wallTime() / 1_000),
+      });
     },
   );
 
@@ -390,11 +398,17 @@ for (const broker of brokers()) {
       [tooLong, /bytes/],
     ] as const) {
       const { message, answer } = await caller.replyFor(caller.sendRaw(body));
-      t.is(message.properties.contentType, 'application/json');
+      t.like(message.properties, { contentType: 'application/json', type: 'reply' });
       t.like(answer, { id: null, status: 'error', response_body: { code: 'invalid_request' } });
       t.regex(String(answer.response_body.errors), reason);
+      t.false('trace_id' in answer.response_body);
       t.is((await caller.take('error queue')).content.toString(), body);
     }
+    const traceId = '4bf92f3577b34da6a3ce929d0e0e4736';
+    const headers = { traceparent: `00-${traceId}-00f067aa0ba902b7-01` };
+    const traced = await caller.replyFor(caller.sendRaw('hello', { headers }));
+    t.is(traced.answer.response_body.trace_id, traceId);
+    await caller.take('error queue');
     for (const own of [queue, `${queue}.audit`]) {
       caller.publish('hello', { replyTo: own });
       await caller.take('error queue');

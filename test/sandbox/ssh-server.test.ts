@@ -299,9 +299,112 @@ test('an unknown command ends with status 127', async (t) => {
   ];
   for (const argv of unknown) {
     const error = await errorOf(shell.run(WEB, argv, notAborted()));
-    const stderr = `sandbox: a simulated machine does not know this command: ${argv.join(' ')}\n`;
+    const words = argv.map((each) => `"${each}"`).join(', ');
+    const stderr =
+      `sandbox: a simulated machine does not know this command: ${argv.join(' ')}\n` +
+      `In a test, say what it prints: sandbox.ssh.on([${words}], { stdout: '...' })\n`;
     t.like(error.details, { exitStatus: 127, stderr });
   }
+});
+
+test('a command has the output and the exit status that the test gives it, under the real wrapper', async (t) => {
+  const { ssh, shell, run } = await openSsh(t);
+  ssh.on(['uname', '-r'], { stdout: '4.6.3-coreos\n' });
+  ssh.on(['systemctl', 'is-active', /^web@\d+\.service$/], {
+    stdout: 'failed\n',
+    stderr: 'why\n',
+    status: 3,
+  });
+  t.is(await run(WEB, 'uname', '-r'), '4.6.3-coreos\n');
+  const failed = await errorOf(shell.run(WEB, ['systemctl', 'is-active', 'web@1.service'], notAborted()));
+  t.is(failed.code, 'command_failed');
+  t.like(failed.details, { exitStatus: 3, stderr: 'why\n', begun: true });
+  const options = { ...notAborted(), anyExitStatus: true, sudo: true };
+  t.is((await shell.run(WEB, ['systemctl', 'is-active', 'web@2.service'], options)).stdout, 'failed\n');
+  t.deepEqual(ssh.commands.at(-1), {
+    host: WEB,
+    argv: ['systemctl', 'is-active', 'web@2.service'],
+    sudo: true,
+  });
+});
+
+test('words are compared one by one: by text, by pattern, by a function, or all of them by one', async (t) => {
+  const { ssh, shell, run } = await openSsh(t);
+  ssh.on(['id', (user) => user.length === 4], { stdout: 'four' });
+  ssh.on((argv) => argv[0] === 'ls' && argv.includes('-l'), { stdout: 'long' });
+  t.is(await run(WEB, 'id', 'core'), 'four');
+  t.is(await run(WEB, 'ls', '/tmp', '-l'), 'long');
+  for (const argv of [['id', 'root2'], ['id'], ['id', 'core', 'root'], ['ls', '/tmp']] satisfies Argv[])
+    t.like(await errorOf(shell.run(WEB, argv, notAborted())), { details: { exitStatus: 127 } });
+});
+
+test('a later answer comes first, also before what the sandbox knows, until it is removed', async (t) => {
+  const { ssh, run } = await openSsh(t);
+  const known = await run(WEB, 'cat', '/etc/os-release');
+  ssh.on(['cat', '/etc/os-release'], { stdout: 'first' });
+  const remove = ssh.on(['cat', '/etc/os-release'], { stdout: 'second' }, { machine: DATA });
+  t.is(await run(DATA, 'cat', '/etc/os-release'), 'second');
+  t.is(await run(WEB, 'cat', '/etc/os-release'), 'first');
+  remove();
+  t.is(await run(DATA, 'cat', '/etc/os-release'), 'first');
+  t.regex(known, /^ID=coreos$/m);
+});
+
+test('answers come in turn, the last one stays, and a function answers by machine and words', async (t) => {
+  const { ssh, sandbox, run } = await openSsh(t);
+  ssh.on(
+    ['echo', () => true],
+    [
+      { stdout: 'once' },
+      ({ machine, host, argv, sudo }) => ({ stdout: `${machine} ${host} ${argv.join('+')} ${sudo}` }),
+    ],
+  );
+  const { id } = sandbox.cluster.machines.find(({ primaryIP }) => primaryIP === WORKER) ?? { id: '' };
+  t.is(await run(WORKER, 'echo', 'a'), 'once');
+  for (const word of ['b', 'c']) t.is(await run(WORKER, 'echo', word), `${id} ${WORKER} echo+${word} false`);
+  t.is(await (ssh.on(['only'], { stdout: 'one' }, { machine: id }), run(WORKER, 'only')), 'one');
+});
+
+test('a command that takes a while ends then, or at its limit, and one that hangs prints first', async (t) => {
+  const { ssh, clock, run } = await openSsh(t);
+  ssh.on(['sleep', /^/], { stdout: 'done', delayMs: 5_000 });
+  ssh.on(['tail', '-f'], { stdout: 'so far', hang: true });
+  const slow = run(WEB, 'sleep', '5');
+  await eventually('it runs', () => clock.pending === 2);
+  clock.advance(5_000);
+  t.is(await slow, 'done');
+  const client = await bareClient(t, ssh);
+  const exchange = async (...argv: Argv) =>
+    (await start(client, remoteCommand(argv, { mark: MARK, limitSeconds: 3, sudo: false }))).seen;
+  const limited = exchange('sleep', '5');
+  const hanging = exchange('tail', '-f');
+  await eventually('they run', () => clock.pending === 3);
+  clock.advance(3_000);
+  t.deepEqual((await limited).filter(isNotOutput), ['exit 124', 'end', 'close']);
+  t.false((await limited).join().includes('done'));
+  const seen = await hanging;
+  t.true(seen.includes('exit 124'));
+  t.regex(seen.filter((each) => !isNotOutput(each)).join('\n'), /so far/);
+  t.is(clock.pending, 0);
+});
+
+test('an answer that is none is refused, and one that fails says so', async (t) => {
+  const { ssh, shell } = await openSsh(t);
+  const wrong: [unknown, RegExp][] = [
+    ['text', /an answer is an object with stdout, stderr, status, delayMs, hang/],
+    [{ exitStatus: 3 }, /no field 'exitStatus'/],
+    [[], /at least one answer/],
+  ];
+  for (const [answer, message] of wrong)
+    t.throws(() => Reflect.apply(ssh.on, ssh, [['a'], answer]), { message });
+  t.throws(() => ssh.on([], {}), { message: /name the program/ });
+  t.throws(() => ssh.on(['a'], {}, { machine: '10.0.0.1' }), { message: /10\.0\.0\.1.*127\.0\.0\.1/ });
+  ssh.on(['broken'], () => {
+    throw new Error('of the test');
+  });
+  t.like(await errorOf(shell.run(WEB, ['broken'], notAborted())), {
+    details: { stderr: 'sandbox: the answer to broken failed: Error: of the test\n' },
+  });
 });
 
 test('a string that the remote shell does not send is neither run nor taken for a known command', async (t) => {

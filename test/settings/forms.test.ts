@@ -94,6 +94,12 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     /^READ_ONLY must be true or false; it is "/,
   ],
   'an empty list of actions': [{ ACTIONS: ',' }, /^ACTIONS must name actions/],
+  'a package with its version': [
+    { PLUGINS: 'good,@acme/actions@1.2.0' },
+    /^PLUGINS must be names of npm packages, such as @acme\/fleet-actions, separated by commas; for a folder use PLUGIN_PATHS; it is "/,
+  ],
+  'a package that is a path': [{ PLUGINS: './actions' }, /^PLUGINS must be names of npm packages/],
+  'an empty list of packages': [{ PLUGINS: ' , ' }, /^PLUGINS must be names of npm packages/],
   'a port that is not a number': [
     { HTTP_PORT: 'http' },
     /^HTTP_PORT must be a port number, 0 for a free port, or off; it is "/,

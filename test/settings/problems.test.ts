@@ -77,6 +77,16 @@ test('a memory budget without room for the largest request is refused, with the 
   }
 });
 
+test('a simulated cluster with a real broker is refused beside settings of real clusters', (t) => {
+  const env = { AMQP_URL: 'amqp://localhost', SANDBOX_CLUSTER: 'true' };
+  t.true(serving({ ...env, CLAIMS_ETCD_URL: 'http://etcd:2379' }).sandboxCluster);
+  const [problem = '', ...more] = problemsOf(t, () =>
+    serving({ ...env, FLEET_API_PORT: '1', SSH_USER: 'root' }),
+  );
+  t.regex(problem, /^FLEET_API_PORT and SSH_USER set, but SANDBOX_CLUSTER is true/);
+  t.deepEqual(more, []);
+});
+
 test('a sandbox has no stream for the audit, but may have a file', (t) => {
   const [problem = '', ...more] = problemsOf(t, () => serving({ AUDIT: 'stream' }));
   t.regex(problem, /^AUDIT is stream, but the broker of a sandbox has no streams/);

@@ -7,6 +7,7 @@ import { folder, INSTALLATION, problemsOf, serving } from '../support/settings.j
 test('with nothing set the service is a sandbox with these settings', (t) => {
   t.deepEqual(serving({}), {
     environment: 'development',
+    pluginSettings: { env: {}, inFile: {}, file: undefined },
     amqp: undefined,
     amqpManagementUrl: undefined,
     openaperture: undefined,
@@ -29,10 +30,11 @@ test('with nothing set the service is a sandbox with these settings', (t) => {
     },
     audit: undefined,
     claims: undefined,
-    plugins: { paths: undefined, readOnly: false, only: undefined },
+    plugins: { paths: undefined, packages: undefined, readOnly: false, only: undefined },
     policyFile: undefined,
     http: { host: '127.0.0.1', port: 8080, token: undefined, tokensFile: undefined },
     metrics: undefined,
+    sandboxCluster: false,
     shutdownGraceMs: 20_000,
     watchdogSeconds: 30,
     ssh: {
@@ -86,7 +88,9 @@ test('every setting is read', async (t) => {
     SSH_HOST_KEYS: 'accept-new',
     SSH_SUDO: 'true',
     PLUGIN_PATHS: '/opt/plugins:more',
+    PLUGINS: '@acme/fleet-actions, other-package',
     READ_ONLY: 'true',
+    SANDBOX_CLUSTER: 'false',
     ACTIONS: 'list_units, list_machines',
     POLICY_FILE: '/etc/policy.yaml',
     HTTP_HOST: '0.0.0.0',
@@ -112,6 +116,7 @@ test('every setting is read', async (t) => {
   });
   t.deepEqual(configuration, {
     environment: 'production',
+    pluginSettings: { env: {}, inFile: {}, file: undefined },
     amqp: {
       urls: ['amqps://user:password@one.example:5671/vhost', 'amqps://two.example'],
       tls: { ca: Buffer.from('CA'), cert: Buffer.from('CERT'), key: Buffer.from('KEY') },
@@ -141,11 +146,17 @@ test('every setting is read', async (t) => {
       password: ' pass word ',
       ca: Buffer.from('CA'),
     },
-    plugins: { paths: ['/opt/plugins', 'more'], readOnly: true, only: ['list_units', 'list_machines'] },
+    plugins: {
+      paths: ['/opt/plugins', 'more'],
+      packages: ['@acme/fleet-actions', 'other-package'],
+      readOnly: true,
+      only: ['list_units', 'list_machines'],
+    },
     policyFile: '/etc/policy.yaml',
     http: { host: '0.0.0.0', port: 0, token: '0123456789abcdef', tokensFile: '/etc/tokens.json' },
     metrics: { host: '10.0.0.5', port: 9187, token: 'fedcba9876543210' },
     audit: { target: '/var/log/audit.jsonl', required: true, reads: true, streamDays: 30 },
+    sandboxCluster: false,
     shutdownGraceMs: 0,
     watchdogSeconds: 0,
     ssh: {

@@ -9,6 +9,7 @@ export function actionRequest<C extends Cluster | undefined>(
 ): ActionRequest<unknown, C> {
   return {
     parameters: {},
+    settings: {},
     signal: new AbortController().signal,
     deadline: Number.POSITIVE_INFINITY,
     log: logLines().log,

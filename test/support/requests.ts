@@ -224,14 +224,16 @@ export class RawCaller {
   }
 
   async replyFor(correlationId: string): Promise<{ message: ConsumeMessage; answer: Answered }> {
-    const message = await eventually(
-      `an answer to ${correlationId}`,
-      () => this.repliesFor(correlationId)[0],
-    );
+    const message = await this.replyMessage(correlationId);
     const answer: Answered = JSON.parse(message.content.toString());
     // A reply contains the request too, with the token that its caller has sent.
     refuseSecretsIn(JSON.stringify({ ...answer, request_body: undefined }), 'a reply');
     return { message, answer };
+  }
+
+  /** The reply as it came, in any encoding. */
+  async replyMessage(correlationId: string): Promise<ConsumeMessage> {
+    return eventually(`an answer to ${correlationId}`, () => this.repliesFor(correlationId)[0]);
   }
 
   repliesFor(correlationId: string): ConsumeMessage[] {

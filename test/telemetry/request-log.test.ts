@@ -37,7 +37,7 @@ function opened() {
   const cluster = new Cluster('very-secret-token');
   /** From its arrival at 1000 to its settlement. */
   const settle = (
-    settled: Reply & { cause?: unknown },
+    settled: Reply & { cause?: unknown; replyOf?: string },
     { admitted = true, began = true, units = [] as string[] } = {},
   ) => {
     events.emit('received', { call, at: 1_000 });
@@ -131,6 +131,13 @@ test('the line of a request that an operator has sent again says how often', (t)
     logs.lines.map(({ replays }) => replays),
     [2, undefined],
   );
+});
+
+test('the line of a request that got the reply to an earlier one names that', (t) => {
+  const { events, logs, call, settle } = opened();
+  settle({ ...DONE, replyOf: 'r3' }, { began: false });
+  events.emit('answered', { call, reply: DONE, dropped: false, at: 2_000 });
+  t.like(logs.lines[0], { message: 'request completed', reply_of: 'r3' });
 });
 
 test('the line says what the caller really got', (t) => {

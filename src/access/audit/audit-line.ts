@@ -3,16 +3,19 @@ import { printable } from '../../lib/printable.js';
 
 /**
  * One line of the audit. `begun`: a change is about to begin. `settled`: its caller got the outcome; for a read, the only line.
- * `denied`: the policy does not allow it. `gap`: lines before this one are lost.
+ * `denied`: the policy does not allow it. `reused`: nothing was done for it, as its idempotency key is that of an earlier change, whose
+ * reply its caller got. `gap`: lines before this one are lost.
  */
 export interface AuditLine {
   /** ISO 8601, in UTC. */
   readonly time: string;
-  readonly event: 'begun' | 'settled' | 'denied' | 'gap';
+  readonly event: 'begun' | 'settled' | 'denied' | 'reused' | 'gap';
   /** The same in the lines of one run, and in no other line. */
   readonly id: string;
   /** The id of the request, which its caller chooses. */
   readonly request?: string;
+  /** The id of the earlier request. */
+  readonly reply_of?: string | undefined;
   readonly caller?: string;
   /** Who vouches for the caller; undefined: nobody. */
   readonly verified_by?: string | undefined;
@@ -51,7 +54,13 @@ export function textOf(line: AuditLine): string {
   return printable(JSON.stringify(line));
 }
 
-const EVENTS: ReadonlySet<unknown> = new Set<AuditLine['event']>(['begun', 'settled', 'denied', 'gap']);
+const EVENTS: ReadonlySet<unknown> = new Set<AuditLine['event']>([
+  'begun',
+  'settled',
+  'denied',
+  'reused',
+  'gap',
+]);
 
 /** A line as it is read: its fields may be missing, or be anything, but for these. */
 export type ReadLine = Pick<AuditLine, 'time' | 'event' | 'id'> & Readonly<Record<string, unknown>>;

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { ActionError } from '../../api/action-error.js';
 import type { Cluster } from '../../api/cluster.js';
 import type { ActionDescription } from '../../core/action-description.js';
-import type { BeforeChange, BeginningChange } from '../../core/before-change.js';
+import type { BeforeChange, BeforeNestedChange, BeginningChange } from '../../core/before-change.js';
 import type { Call } from '../../core/call.js';
 import type { CallEventBus, CallEvents } from '../../core/call-events.js';
 import { traceIdOf } from '../../core/trace-id.js';
@@ -39,6 +39,8 @@ interface Audited {
   endedAt: number;
   /** `completed`, or the code of the error. */
   cameTo: string | undefined;
+  /** The request whose reply its caller got, as it had the same idempotency key. */
+  replyOf: string | undefined;
 }
 
 const MAX_TEXT = 256;
@@ -65,6 +67,7 @@ export class Audit {
       const audited = this.#open.get(call);
       if (audited === undefined) return;
       audited.cameTo = settled.status === 'completed' ? 'completed' : settled.body.code;
+      audited.replyOf = settled.replyOf;
       audited.endedAt = at;
     });
     events.on('released', ({ call, at }) => {
@@ -89,6 +92,35 @@ export class Audit {
     const audited = this.#open.get(call);
     if (audited === undefined) return;
     audited.work = work;
+    await this.#begun(call, audited, parameters, signal);
+  };
+
+  /** The same for a change within another one, whose end is told to what it returns. */
+  readonly beforeNested: BeforeNestedChange = async (change, signal) => {
+    const { call, description: action, cluster, units, parameters, rule, work } = change;
+    const now = this.#options.clock.now();
+    const audited: Audited = {
+      action,
+      cluster,
+      units,
+      rule,
+      id: randomUUID(),
+      work,
+      beganAt: now,
+      endedAt: now,
+      cameTo: undefined,
+      replyOf: undefined,
+    };
+    await this.#begun(call, audited, parameters, signal);
+    this.#open.set(call, audited);
+    return (outcome) => {
+      audited.endedAt = this.#options.clock.now();
+      this.#settled(call, outcome, undefined);
+    };
+  };
+
+  /** @throws ActionError `service_unavailable` when the change must not begin without its line */
+  async #begun(call: Call, audited: Audited, parameters: unknown, signal: AbortSignal): Promise<void> {
     audited.beganAt = this.#options.clock.now();
     const line = this.#line('begun', call, audited, {
       parameters: maskedParameters(parameters, audited.action.parameters),
@@ -109,7 +141,7 @@ export class Audit {
       `The change was not begun: it must not begin before it is audited, which is not possible now: ${problem}`,
       { details: { retry_after_ms: RETRY_MS } },
     );
-  };
+  }
 
   /** The line that stands for lines that are lost. */
   static gapLine(
@@ -132,6 +164,7 @@ export class Audit {
       beganAt: at,
       endedAt: at,
       cameTo: undefined,
+      replyOf: undefined,
     });
   }
 
@@ -156,11 +189,17 @@ export class Audit {
     if (audited === undefined) return;
     this.#open.delete(call);
     const isRead = audited.action.effect === 'read';
+    const outcome = told ?? audited.cameTo ?? 'unknown';
+    const { replyOf } = audited;
+    if (replyOf !== undefined) {
+      const line = this.#line('reused', call, audited, { reply_of: cut(replyOf), outcome, reply });
+      return this.#options.queue.add(line, { isOfChange: false });
+    }
     // A change without a first line has not begun, and changes nothing; what is released is audited where it runs.
     if (isRead ? told === 'released' : audited.work === undefined) return;
     const line = this.#line('settled', call, audited, {
       ...(isRead && { parameters: maskedParameters(call.parameters, audited.action.parameters) }),
-      outcome: told ?? audited.cameTo ?? 'unknown',
+      outcome,
       reply,
       took_ms: Math.round(audited.endedAt - audited.beganAt),
     });
@@ -170,7 +209,7 @@ export class Audit {
   #line(
     event: AuditLine['event'],
     call: Call,
-    { action, cluster, units, rule, id, work }: Omit<Audited, 'beganAt' | 'endedAt' | 'cameTo'>,
+    { action, cluster, units, rule, id, work }: Omit<Audited, 'beganAt' | 'endedAt' | 'cameTo' | 'replyOf'>,
     more: Partial<AuditLine>,
   ): SinkLine {
     const { worker, version, clock } = this.#options;

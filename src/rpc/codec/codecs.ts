@@ -16,9 +16,10 @@ export class Codecs {
   of(body: Uint8Array, contentType: unknown): Codec {
     const found = this.#find(body, contentType);
     if (found === undefined) {
-      throw new DecodeError(
-        `the encoding is not supported; supported are: ${this.#codecs.map((each) => each.name).join(', ')}`,
-      );
+      const types = this.#codecs
+        .map((each) => `${each.name} (content type ${each.contentType})`)
+        .join(' or ');
+      throw new DecodeError(`the encoding is not supported: send ${types}`);
     }
     return found;
   }

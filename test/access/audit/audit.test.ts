@@ -251,6 +251,27 @@ test('what does not begin has no line: a refused change, one that is released, a
   t.deepEqual(other.world.lines, []);
 });
 
+test('a change with the idempotency key of an earlier one has a line that says so, and no other', async (t) => {
+  const { action } = steered(CHANGE);
+  const { claims } = fakeClaims({ claimed: { status: 'completed', body: {} }, replyOf: 'r0' });
+  const { codeFor, world } = audited([action], { claims });
+  const call = { key: 'k', idempotencyKey: 'n', caller: CALLER, parameters: PARAMETERS };
+  t.is(await codeFor(call), 'completed');
+  t.is(world.lines.length, 1);
+  t.like(world.lines[0], {
+    event: 'reused',
+    request: 'r1',
+    reply_of: 'r0',
+    caller: 'ci',
+    action: 'act',
+    units: ['web.service'],
+    outcome: 'completed',
+    reply: 'sent',
+  });
+  t.is(world.others, 1);
+  t.false(world.texts.join('').includes(PLANTED));
+});
+
 test('a change that is released after its line was written has a second one that says so', async (t) => {
   const { action } = steered(CHANGE);
   const { runner, codeFor, world } = audited([action]);
