@@ -484,6 +484,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     isolation,
     claims: claimStore,
     beforeChange: audit?.beforeChange,
+    beforeNested: audit?.beforeNested,
     inContextOf,
     policy,
     clusterName: clusterNames.size > 0 ? (token) => clusterNames.get(token) : undefined,

@@ -96,6 +96,8 @@ export interface OpenAction {
 export interface OpenActionOptions extends SandboxOptions {
   /** The settings of the action, by field, checked as in the service; none by default. */
   settings?: Readonly<Record<string, unknown>>;
+  /** Other actions, which the action may call by `Actions`; none by default. They have no settings but defaults. */
+  actions?: readonly Action[];
 }
 
 /**
@@ -104,8 +106,10 @@ export interface OpenActionOptions extends SandboxOptions {
  * @throws Error that names the invalid field of the action, or a setting that is wrong or missing
  */
 export async function openAction(action: Action, options: OpenActionOptions = {}): Promise<OpenAction> {
-  const { clock = systemClock, settings = {} } = options;
-  const usesShell = Object.values(action.inject ?? {}).includes(RemoteShell);
+  const { clock = systemClock, settings = {}, actions: others = [] } = options;
+  const usesShell = [action, ...others].some(({ inject }) =>
+    Object.values(inject ?? {}).includes(RemoteShell),
+  );
   const sandbox = await startSandbox({ ssh: usesShell, ...options });
   const defaults = readConfiguration({ env: {}, directory: '/nonexistent' });
   const components = componentsOf({
@@ -129,17 +133,20 @@ export async function openAction(action: Action, options: OpenActionOptions = {}
   const logged: LoggedLine[] = [];
   const warnings: string[] = [];
   try {
-    const prepared = prepareAction(action, (token) => portOf(ports, token), {
-      parametersName: FIELD_NAMES.parameters,
-    });
-    const served = { ...prepared, settings: settingsOf(prepared.declaredSettings, settings) };
+    const prepare = (each: Action, given: Readonly<Record<string, unknown>>) => {
+      const prepared = prepareAction(each, (token) => portOf(ports, token), {
+        parametersName: FIELD_NAMES.parameters,
+      });
+      return { ...prepared, settings: settingsOf(prepared.declaredSettings, given) };
+    };
+    const served = prepare(action, settings);
     const problemsOf = resultCheck(strictSchema(action.result));
     const log = logInto(logged);
     const thrown = new Map<string, unknown>();
     const scopes = new WeakMap<Caller, AccessPolicy>();
     const { prefetch, concurrency, clusterConcurrency } = defaults.rpc;
     const runner = new Runner({
-      catalogue: new Catalogue([noting(thrown, served)]),
+      catalogue: new Catalogue([noting(thrown, served), ...others.map((each) => prepare(each, {}))]),
       events: new CallEventBus(log),
       names: FIELD_NAMES,
       clock,

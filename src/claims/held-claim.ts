@@ -85,34 +85,66 @@ export class HeldClaim implements Claim {
   }
 
   async lockUnit(cluster: Cluster | undefined, unit: string, signal: AbortSignal): Promise<void> {
-    const { etcd, lease, clock } = this.#parts;
+    const { clock } = this.#parts;
     const key = unitKey(cluster?.key ?? 'none', unit);
     // Before the first attempt, as its outcome may stay unknown.
     this.#units.add(key);
-    const value = this.#lockValue();
     for (let attempt = 1; ; attempt++) {
-      const locked = this.#orUnavailable(async () => {
-        const { key: claim, revision = '0' } = this.#written;
-        const { succeeded, parts } = await etcd.transaction(
-          {
-            // The claim changes before the units are freed: a request that arrives after that must lock nothing.
-            compare: [
-              { key, is: 'absent' },
-              { key: claim, is: 'written', in: revision },
-            ],
-            success: [{ put: key, value, lease: lease.id }],
-            failure: [{ get: key }, { get: claim }],
-          },
-          signal,
-        );
-        const [[lock], [own]] = [parts[0] ?? [], parts[1] ?? []];
-        if (succeeded || lock?.value === value) return true;
-        if (own?.modRevision !== revision) throw new ClaimLost('another worker has taken the change');
-        return false;
-      });
-      if (await locked) return;
+      if (await this.#lock(key, signal)) return;
       await clock.sleep(backoffMs(attempt, POLL), { signal });
     }
+  }
+
+  async tryLockUnit(
+    cluster: Cluster | undefined,
+    unit: string,
+    signal: AbortSignal,
+  ): Promise<(() => Promise<void>) | undefined> {
+    const key = unitKey(cluster?.key ?? 'none', unit);
+    this.#units.add(key);
+    if (await this.#lock(key, signal)) return async () => this.#unlockEarly(key);
+    this.#units.delete(key);
+    return undefined;
+  }
+
+  /** @returns false: another worker has it */
+  async #lock(key: string, signal: AbortSignal): Promise<boolean> {
+    const { etcd, lease } = this.#parts;
+    const value = this.#lockValue();
+    return this.#orUnavailable(async () => {
+      const { key: claim, revision = '0' } = this.#written;
+      const { succeeded, parts } = await etcd.transaction(
+        {
+          // The claim changes before the units are freed: a request that arrives after that must lock nothing.
+          compare: [
+            { key, is: 'absent' },
+            { key: claim, is: 'written', in: revision },
+          ],
+          success: [{ put: key, value, lease: lease.id }],
+          failure: [{ get: key }, { get: claim }],
+        },
+        signal,
+      );
+      const [[lock], [own]] = [parts[0] ?? [], parts[1] ?? []];
+      if (succeeded || lock?.value === value) return true;
+      if (own?.modRevision !== revision) throw new ClaimLost('another worker has taken the change');
+      return false;
+    });
+  }
+
+  /** Frees a unit before the claim ends; one that cannot be freed is freed then. */
+  async #unlockEarly(key: string): Promise<void> {
+    if (!this.#units.has(key)) return;
+    const { etcd, clock, log } = this.#parts;
+    const value = this.#lockValue();
+    const { signal } = new AbortController();
+    const work = etcd
+      .transaction({ compare: [{ key, is: 'equal', to: value }], success: [{ delete: key }] }, signal)
+      .then(
+        () => void this.#units.delete(key),
+        (error: unknown) => log.debug('unit not freed yet', { reason: reasonOf(error) }),
+      );
+    await settledWithin(RELEASE_MS, clock, work);
   }
 
   async begin(signal: AbortSignal): Promise<void> {

@@ -19,6 +19,33 @@ export interface ServiceActions {
       advice: string;
     }[];
   };
+  /** Describes the actions of this service. */
+  describe_actions: {
+    parameters: {
+      /** Only actions of this name, or matching this pattern. */
+      name?: string;
+      /** Whether to leave out the schemas of parameters and results. */
+      brief?: boolean;
+    };
+    result: {
+      /** The name of the action. */
+      name: string;
+      /** Its purpose. */
+      summary: string;
+      /** Whether it needs, accepts or refuses an etcd token. */
+      target: 'cluster' | 'optional' | 'none';
+      /** Whether it changes something. */
+      effect: 'read' | 'change';
+      /** What happens to a request that a lost worker may have begun. */
+      redelivery: 'run-again' | 'refuse';
+      /** How long one run may take, in milliseconds. */
+      timeout_ms: number;
+      /** The JSON Schema of its parameters. */
+      parameters?: Record<string, unknown>;
+      /** The JSON Schema of its result. */
+      result?: Record<string, unknown>;
+    }[];
+  };
   /** Lists the machines of a cluster. */
   list_machines: {
     parameters: {
@@ -181,6 +208,7 @@ export interface ServiceActions {
 /** The names of the actions that do not change the cluster. */
 export const KNOWN_READS: ReadonlySet<string> = new Set<keyof ServiceActions>([
   'check_cluster',
+  'describe_actions',
   'list_machines',
   'list_unit_states',
   'list_units',

@@ -182,6 +182,21 @@ export class Admission {
     throw new ActionError('forbidden', `The policy of this service does not allow it. ${needed}`);
   }
 
+  /**
+   * An action that a running one calls, with checked parameters.
+   * @param of the cluster of the request
+   * @throws ActionError `forbidden` or `unknown_action`
+   */
+  admitNested(
+    call: Call,
+    of: Cluster | undefined,
+  ): Pick<Admitted, 'action' | 'cluster' | 'unitNames' | 'units' | 'rule'> {
+    const action = this.#actionOf(call);
+    const cluster = action.description.target === 'none' ? undefined : of;
+    const unitNames = action.unitsIn(call.parameters);
+    return { action, cluster, unitNames, ...this.#authorized(call, { action, cluster, unitNames }) };
+  }
+
   /** How many calls of a lane may be held, waiting and running. */
   roomOf(lane: string): number {
     const { lanes, maxCalls } = this.#options;

@@ -1,4 +1,5 @@
 import type { Cluster } from '../api/cluster.js';
+import type { ActionDescription } from './action-description.js';
 import type { Call } from './call.js';
 
 /** A change that is about to begin. */
@@ -16,6 +17,20 @@ export interface BeginningChange {
   /** `probe`: it finds out what came of an earlier run, and may finish that. */
   readonly work: 'run' | 'probe';
 }
+
+/** A change that is about to begin within another one. */
+export interface NestedChange extends BeginningChange {
+  readonly description: ActionDescription;
+}
+
+/**
+ * Like `BeforeChange`, before each change within another one.
+ * @returns is told what it came to: `completed`, or the code of the error
+ */
+export type BeforeNestedChange = (
+  change: NestedChange,
+  signal: AbortSignal,
+) => Promise<(outcome: string) => void>;
 
 /**
  * Is called before each change, which begins when it resolves.

@@ -28,6 +28,16 @@ export interface Claim {
    */
   lockUnit(cluster: Cluster | undefined, unit: string, signal: AbortSignal): Promise<void>;
   /**
+   * Like `lockUnit`, but does not wait.
+   * @returns frees the unit before the claim ends, never rejects; undefined: another worker changes the unit
+   * @throws ActionError `service_unavailable`, or the signal's reason
+   */
+  tryLockUnit(
+    cluster: Cluster | undefined,
+    unit: string,
+    signal: AbortSignal,
+  ): Promise<(() => Promise<void>) | undefined>;
+  /**
    * Notes that the change begins. Call it immediately before.
    * @throws ActionError `service_unavailable` when it must not begin, or the signal's reason
    */

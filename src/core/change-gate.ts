@@ -1,5 +1,6 @@
 import { ActionError } from '../api/action-error.js';
 import { errorCodeInfo } from '../api/error-codes.js';
+import type { Cluster } from '../api/cluster.js';
 import type { Admitted } from './admission.js';
 import type { BeforeChange } from './before-change.js';
 import { type Call, type Ended, type Failed, RELEASED, releases, type Settled } from './call.js';
@@ -29,12 +30,26 @@ export interface GatedChange {
   readonly requireTime: () => void;
   /** Waits for what the performance needs. @throws ActionError, or the signal's reason, when it must not begin */
   readonly prepare: (performance: Performance) => Promise<void>;
-  /** Never rejects. */
-  readonly perform: (performance: Performance) => Promise<Ended>;
+  /**
+   * Never rejects.
+   * @param takeUnit for the changes within it
+   */
+  readonly perform: (performance: Performance, takeUnit: TakeUnit) => Promise<Ended>;
   readonly stop: (reason: ActionError) => void;
   /** Called when it is known what earlier deliveries of the call have done. */
   readonly onKnown: () => void;
 }
+
+/**
+ * Takes another unit for a part of a change, without a wait.
+ * @returns gives it up; undefined: another change has it, or waits for it
+ * @throws ActionError `service_unavailable`, or the signal's reason
+ */
+export type TakeUnit = (
+  cluster: Cluster | undefined,
+  unit: string,
+  signal: AbortSignal,
+) => Promise<(() => Promise<void>) | undefined>;
 
 /** A change that is refused before it gets to wait here. */
 export interface RefusedChange {
@@ -71,7 +86,9 @@ export class ChangeGate {
     const { cluster, unitNames: units } = admitted;
     const repeated = call.delivery === 'repeated';
     try {
-      if (this.#claims !== undefined && (call.key !== undefined || units.length > 0))
+      // The changes within it may have units.
+      const mayHaveUnits = units.length > 0 || admitted.action.callsOthers;
+      if (this.#claims !== undefined && (call.key !== undefined || mayHaveUnits))
         return await this.#claimed(this.#claims, change, units);
       const performance = { work: 'run', repeated } as const;
       // At once, where there is nothing to wait for.
@@ -124,7 +141,26 @@ export class ChangeGate {
       change.signal.throwIfAborted();
       change.requireTime();
     }
-    return change.perform(performance);
+    return change.perform(performance, this.#takeUnit(undefined));
+  }
+
+  #takeUnit(claim: Claim | undefined): TakeUnit {
+    return async (cluster, unit, signal) => {
+      const leave = this.#turns.take(cluster, unit);
+      if (leave === undefined || claim === undefined) return leave;
+      let unlock: (() => Promise<void>) | undefined;
+      try {
+        unlock = await claim.tryLockUnit(cluster, unit, signal);
+      } finally {
+        if (unlock === undefined) await leave();
+      }
+      if (unlock === undefined) return undefined;
+      const free = unlock;
+      return async () => {
+        await free();
+        await leave();
+      };
+    };
   }
 
   /** @throws ActionError, or the signal's reason, when it must not begin */
@@ -170,7 +206,7 @@ export class ChangeGate {
         await claim.begin(signal);
         signal.throwIfAborted();
         if (performance.work === 'run') change.requireTime();
-        const { told } = await settle(await change.perform(performance));
+        const { told } = await settle(await change.perform(performance, this.#takeUnit(claim)));
         return told;
       };
       // A refusal would say nothing of what another worker has made of it.

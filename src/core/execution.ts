@@ -20,7 +20,8 @@ import {
   type Shutdown,
 } from './call.js';
 import { bodyOf, settledWith, withSendableDetails } from './call-errors.js';
-import { type ChangeGate, outcomeNotReported, type Performance } from './change-gate.js';
+import { BoundActions, type BoundActionsOptions } from './bound-actions.js';
+import { type ChangeGate, outcomeNotReported, type Performance, type TakeUnit } from './change-gate.js';
 import {
   type IsolatedPlace,
   type Isolation,
@@ -29,6 +30,7 @@ import {
   type OnProcessEnd,
   type PlaceNeeds,
 } from './isolation.js';
+import { NestedCalls, type NestedCallsOptions } from './nested-calls.js';
 import { traceIdOf } from './trace-id.js';
 import { unsendableIn } from './unsendable.js';
 import { Warnings } from './warnings.js';
@@ -44,6 +46,8 @@ export interface ExecutionOptions {
   isolation: Omit<Isolation, 'close'> | undefined;
   /** Where changes wait until they may begin. */
   gate: ChangeGate;
+  /** For actions that call others. */
+  nested: NestedCallsOptions & Pick<BoundActionsOptions, 'catalogue'>;
   /** Runs a handler in the context of its call; undefined: there is none. */
   inContextOf?: (<T>(call: Call, run: () => T) => T) | undefined;
 }
@@ -103,6 +107,8 @@ export class Execution {
   #mustRunAlone = false;
   /** Where a change will run in isolation. */
   #place: IsolatedPlace | undefined;
+  /** For the changes within a change. */
+  #takeUnit: TakeUnit | undefined;
   #cancelSettling = NOTHING;
   #giveUp: (error: ActionError | ConnectionLost | Shutdown) => void = NOTHING;
 
@@ -152,7 +158,10 @@ export class Execution {
       heldMs: () => this.#call.waitedMs + this.#options.clock.now() - this.#job.admittedAt,
       requireTime: () => this.#requireTime(),
       prepare: async (performance) => this.#prepare(performance),
-      perform: async (performance) => this.#perform(performance),
+      perform: async (performance, takeUnit) => {
+        this.#takeUnit = takeUnit;
+        return this.#perform(performance);
+      },
       stop: (reason) => this.stop(reason),
       onKnown: () => this.#job.onKnown(),
     });
@@ -359,8 +368,13 @@ export class Execution {
         warn,
         logFor,
       };
-      return action[work]?.(actionRequest(run));
+      if (!action.callsOthers) return action[work]?.(actionRequest(run));
+      const { clock, nested } = this.#options;
+      const authority = this.#nestedCalls();
+      const actions = BoundActions.of({ catalogue: nested.catalogue, authority, clock }, run);
+      return Promise.resolve(action[work]?.(actionRequest(run), actions)).finally(() => actions.end());
     }
+    const calls = action.callsOthers ? this.#nestedCalls() : undefined;
     const running = (this.#place ?? isolation).run({
       id,
       action: name,
@@ -374,13 +388,29 @@ export class Execution {
       units,
       ...this.#needsOf(work),
       signal: abort.signal,
+      nested: calls,
       onWarning: warn,
       onResponse: () => cluster && noteResponse(cluster),
     });
-    return running.catch((error: unknown) => {
+    const settled = running.catch((error: unknown) => {
       this.#mustRunAlone = error instanceof MustRunAlone;
       throw error;
     });
+    return calls === undefined ? settled : closedAfter(settled, calls);
+  }
+
+  #nestedCalls(): NestedCalls {
+    const [call, admitted, abort, takeUnit] = [this.#call, this.#admitted, this.#abort, this.#takeUnit];
+    return new NestedCalls(this.#options.nested, { call, admitted, abort, takeUnit });
+  }
+}
+
+/** Ends what runs within a call when that has ended, as its process may have. */
+async function closedAfter<T>(running: Promise<T>, calls: NestedCalls): Promise<T> {
+  try {
+    return await running;
+  } finally {
+    await calls.close();
   }
 }
 

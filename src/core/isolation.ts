@@ -1,5 +1,6 @@
 import type { Caller } from '../api/caller.js';
 import type { Performance } from './change-gate.js';
+import type { NestedAuthority } from './nested-authority.js';
 
 /**
  * What becomes of a call when the process that it shares with others ends. `unknown`: once it has begun it may not run again, so its outcome is unknown.
@@ -48,6 +49,8 @@ export interface IsolatedCall {
   readonly isAlone: boolean;
   /** Aborted with the `ActionError` that says why the call is stopped. */
   readonly signal: AbortSignal;
+  /** Decides on the actions that it calls; undefined: it calls none. */
+  readonly nested: NestedAuthority | undefined;
   /** Called when the handler warns its caller. */
   onWarning(text: string): void;
   /** Called when a machine of the cluster has responded. */

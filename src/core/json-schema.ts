@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Schema } from 'yup';
+import type { JsonSchema } from '../api/action-description.js';
 import { fieldsOf } from '../lib/fields-of.js';
 
-/** A JSON Schema document, draft 2020-12, as plain data. */
-export type JsonSchema = Record<string, unknown>;
+export type { JsonSchema };
 
 /** The result of a yup schema's `describe()`, of this copy of yup or of a plugin's own copy. */
 interface Description {

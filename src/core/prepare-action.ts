@@ -1,4 +1,5 @@
 import { type Action, CONTRACT_VERSION, contractVersionOf } from '../api/action.js';
+import { Actions } from '../api/actions.js';
 import { withoutRowList } from '../api/row-list.js';
 import { closestMatch } from '../lib/closest-match.js';
 import type { ActionDescription } from './action-description.js';
@@ -21,7 +22,9 @@ export interface PreparedAction {
   readonly injects: ReadonlySet<symbol>;
   /** Returns the parameters with defaults filled in, or throws `invalid_parameters`. */
   readonly check: (sent: unknown) => unknown;
-  readonly run: (request: Parameters<Action['handle']>[0]) => Promise<unknown>;
+  readonly run: (request: Parameters<Action['handle']>[0], actions?: Actions) => Promise<unknown>;
+  /** Whether it injects `Actions`: each run then needs its own. */
+  readonly callsOthers: boolean;
   /** Finds out what came of an earlier run; gives undefined when that cannot be known. Undefined: the action cannot. */
   readonly probe: PreparedAction['run'] | undefined;
   /** The units that checked parameters name, in alphabetical order. */
@@ -78,17 +81,25 @@ export function prepareAction(
     result: inField('result', () => jsonSchemaOf(result)),
   };
   const injected: Record<string, unknown> = {};
+  const ofActions: string[] = [];
   for (const [name, token] of Object.entries(action.inject ?? {})) {
-    injected[name] = inField(`inject.${name}`, () => resolve(token));
+    if (token === Actions) ofActions.push(name);
+    else injected[name] = inField(`inject.${name}`, () => resolve(token));
   }
+  const callsOthers = ofActions.length > 0;
+  // Each run has its own.
+  const injectedWith = (actions: Actions | undefined) =>
+    callsOthers ? { ...injected, ...Object.fromEntries(ofActions.map((name) => [name, actions])) } : injected;
   const check: Checking = checkResults ? withResultCheck(resultCheck(result)) : (run) => run;
   const prepared: PreparedAction = {
     description,
     coalesces: action.coalesce === true,
     injects: new Set(Object.values(action.inject ?? {})),
     check: parameterCheck(parameters, parametersName),
-    run: check((request) => action.handle(request, injected)),
-    probe: action.probe && check(async (request) => action.probe?.(request, injected), true),
+    run: check((request, actions) => action.handle(request, injectedWith(actions))),
+    callsOthers,
+    probe:
+      action.probe && check(async (request, actions) => action.probe?.(request, injectedWith(actions)), true),
     unitsIn: unitParameters(parameters),
     unitMarks: unitMarks(parameters),
     declaredSettings: inField('settings', () => declaredSettings(action)),
@@ -104,8 +115,8 @@ type Checking = (run: PreparedAction['run'], mayBeNothing?: boolean) => Prepared
 /** An invalid result is still sent to the caller; the warning is for the plugin's author. */
 function withResultCheck(check: (result: unknown) => string[]): Checking {
   return (run, mayBeNothing = false) =>
-    async (request) => {
-      const result = await run(request);
+    async (request, actions) => {
+      const result = await run(request, actions);
       const problems = mayBeNothing && result === undefined ? [] : check(withoutRowList(result));
       if (problems.length > 0) request.log.warn('result does not match its schema', { problems });
       return result;
@@ -195,8 +206,13 @@ function checkFields(action: Action): void {
     requireField(
       typeof token === 'symbol',
       `inject.${key}`,
-      'a token: FleetTransport, EtcdResolver, RemoteShell or Clock of fleet-manager/plugin',
+      'a token: FleetTransport, EtcdResolver, RemoteShell, Clock or Actions of fleet-manager/plugin',
     );
+  requireField(
+    coalesce !== true || !Object.values(inject ?? {}).includes(Actions),
+    'coalesce',
+    'false: the action calls others, for a caller, and a shared run has none',
+  );
   requireField(typeof action.handle === 'function', 'handle', 'a function');
   requireField(
     action.probe === undefined || (typeof action.probe === 'function' && effect === 'change'),

@@ -27,7 +27,7 @@ import {
   Shutdown,
 } from './call.js';
 import type { AccessPolicy } from './access-policy.js';
-import type { BeforeChange } from './before-change.js';
+import type { BeforeChange, BeforeNestedChange } from './before-change.js';
 import type { CallEventBus } from './call-events.js';
 import type { ChangeClaims } from './change-claims.js';
 import { ChangeGate, type Performance } from './change-gate.js';
@@ -76,6 +76,8 @@ export interface RunnerOptions {
   clusterToken?: ((name: string) => string | undefined) | undefined;
   /** Called before each change; undefined: nothing is. */
   beforeChange?: BeforeChange | undefined;
+  /** Called before each change within another one; undefined: nothing is. */
+  beforeNested?: BeforeNestedChange | undefined;
   /** Runs a handler in the context of its call, such as a trace; undefined: there is none. */
   inContextOf?: ExecutionOptions['inContextOf'];
 }
@@ -217,6 +219,7 @@ export class Runner {
       onReached: ({ key }) => this.#reached(key),
       onUnreachable: ({ key }) => this.#unreachable(key),
       isolation: options.isolation,
+      nested: { catalogue, admission: this.#admission, beforeNested: options.beforeNested },
       inContextOf: options.inContextOf,
     };
     this.#coalescing = new Coalescing<Job>({
@@ -398,6 +401,7 @@ export class Runner {
           onProcessEnd: 'give-back',
           isAlone: mustRunAlone === true,
           signal: limited,
+          nested: undefined,
           onWarning: () => {},
           onResponse: () => {},
         });

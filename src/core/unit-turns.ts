@@ -11,6 +11,11 @@ const BUSY_MS = 10_000;
 export class UnitTurns {
   readonly #mutex = new KeyedMutex();
 
+  /** Takes the turn of a unit that nothing changes, and for which nothing waits. @returns gives it up; undefined: it is taken */
+  take(cluster: Cluster | undefined, unit: string): (() => Promise<void>) | undefined {
+    return this.#mutex.take(keyOf(cluster, unit));
+  }
+
   /**
    * Does the work when no other changes any of these units.
    * @param units in alphabetical order, so that two changes never wait for each other
@@ -24,8 +29,7 @@ export class UnitTurns {
     work: () => Promise<T>,
     isLimited = true,
   ): Promise<T> {
-    const keyOf = (unit: string) => `${cluster?.key ?? ''} ${unit}`;
-    const full = units.find((unit) => this.#mutex.count(keyOf(unit)) >= MAX_CHANGES);
+    const full = units.find((unit) => this.#mutex.count(keyOf(cluster, unit)) >= MAX_CHANGES);
     if (isLimited && full !== undefined) {
       throw new ActionError(
         'cluster_busy',
@@ -35,7 +39,7 @@ export class UnitTurns {
     }
     let hasBegun = false;
     const turn = units.reduceRight<() => Promise<T>>(
-      (next, unit) => async () => this.#mutex.runExclusive(keyOf(unit), signal, next),
+      (next, unit) => async () => this.#mutex.runExclusive(keyOf(cluster, unit), signal, next),
       async () => {
         hasBegun = true;
         return work();
@@ -50,4 +54,8 @@ export class UnitTurns {
       });
     }
   }
+}
+
+function keyOf(cluster: Cluster | undefined, unit: string): string {
+  return `${cluster?.key ?? ''} ${unit}`;
 }

@@ -29,10 +29,10 @@ export function watchedAction(action: PreparedAction, activity: Activity): Prepa
 
 function watched(run: PreparedAction['run'], activity: Activity): PreparedAction['run'] {
   const ended = () => activity.ended();
-  return (request) => {
+  return (request, actions) => {
     activity.began();
     try {
-      return afterwards(Promise.resolve(run(request)), ended);
+      return afterwards(Promise.resolve(run(request, actions)), ended);
     } catch (error) {
       ended();
       return Promise.reject(error);

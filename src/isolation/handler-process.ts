@@ -2,9 +2,10 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { ActionError } from '../api/action-error.js';
 import { releases } from '../core/call.js';
-import { settledWith } from '../core/call-errors.js';
+import { bodyOf, settledWith } from '../core/call-errors.js';
 import { type IsolatedCall, NeverBegan } from '../core/isolation.js';
 import type { Clock } from '../lib/clock.js';
+import { shown } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import type { TraceHeaders } from '../lib/trace-context.js';
 import type { FromHandlerProcess, HandlerSettings, Thrown, ToHandlerProcess } from './messages.js';
@@ -204,8 +205,28 @@ export class HandlerProcess {
     else if (message.type === 'began') this.#noteBegin(message.call);
     else if (message.type === 'responded') this.#running.get(message.call)?.call.onResponse();
     else if (message.type === 'warned') this.#running.get(message.call)?.call.onWarning(message.text);
+    else if (message.type === 'enter') void this.#enter(message);
+    else if (message.type === 'leave') void this.#leave(message);
     else if (message.type === 'done') this.#settle(message.call, ({ resolve }) => resolve(message.body));
     else this.#settle(message.call, ({ call, reject }) => reject(errorOf(message.thrown, call.signal)));
+  }
+
+  async #enter({ call, run, within, action, parameters }: Enter): Promise<void> {
+    const nested = this.#running.get(call)?.call.nested;
+    try {
+      if (nested === undefined) throw new Error('the run that calls this action has ended');
+      const { units } = await nested.enter({ run, within, action, parameters });
+      this.#send({ type: 'entered', call, run, units });
+    } catch (error) {
+      const body = bodyOf(error);
+      const thrown = body === undefined ? unexpected(error) : ({ kind: 'reported', body } as const);
+      this.#send({ type: 'refused', call, run, thrown });
+    }
+  }
+
+  async #leave({ call, run, outcome }: Leave): Promise<void> {
+    await this.#running.get(call)?.call.nested?.leave(run, outcome);
+    this.#send({ type: 'left', call, run });
   }
 
   #noteBegin(key: number): void {
@@ -270,6 +291,13 @@ export class HandlerProcess {
         else reject(progress === 'begun' ? signal.reason : new NeverBegan(signal.reason));
       });
   }
+}
+
+type Enter = Extract<FromHandlerProcess, { type: 'enter' }>;
+type Leave = Extract<FromHandlerProcess, { type: 'leave' }>;
+
+function unexpected(error: unknown): Thrown {
+  return { kind: 'unexpected', text: shown(error) };
 }
 
 /** Resolves when the process has ended and all that it has sent is received, with the exit code, the signal or the failure. */

@@ -1,6 +1,7 @@
 import { ActionError } from '../api/action-error.js';
 import { Cluster } from '../api/cluster.js';
-import { actionRequest } from '../core/action-request.js';
+import { actionRequest, type HandlerRun } from '../core/action-request.js';
+import { BoundActions } from '../core/bound-actions.js';
 import { bodyOf, withSendableDetails } from '../core/call-errors.js';
 import type { ErrorBody } from '../core/call.js';
 import type { Catalogue } from '../core/catalogue.js';
@@ -12,6 +13,7 @@ import { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
 import type { TraceHeaders } from '../lib/trace-context.js';
 import type { FromHandlerProcess, HandlerSettings, Run, Thrown, ToHandlerProcess } from './messages.js';
+import { RemoteAuthority, type Told } from './remote-authority.js';
 import { sendableCopy, TooLarge } from './sendable-copy.js';
 
 /** What a handler process serves. */
@@ -48,6 +50,8 @@ export function serveHandlers(
   process.on('message', (message: ToHandlerProcess) => {
     if (message.type === 'start') void start(message.settings);
     else if (message.type === 'run') void server?.run(message);
+    else if (message.type === 'entered' || message.type === 'refused' || message.type === 'left')
+      server?.told(message);
     else if (message.type === 'ping') send({ type: 'pong' });
     else if (message.type === 'stop') server?.stop(message.call, message.reason);
     else void server?.close(message.withinMs).finally(() => exit(0));
@@ -59,6 +63,8 @@ class HandlerServer {
   readonly #served: ServedHandlers;
   readonly #maxReplyBytes: number;
   readonly #running = new Map<number, LazyAbort>();
+  /** Of the calls that call other actions. */
+  readonly #nested = new Map<number, RemoteAuthority>();
 
   constructor(served: ServedHandlers, maxReplyBytes: number) {
     this.#served = served;
@@ -97,6 +103,11 @@ class HandlerServer {
     this.#running.get(call)?.abort(new ActionError(code, message, { details }));
   }
 
+  /** The service has answered a question about an action that a call calls. */
+  told(message: Told): void {
+    this.#nested.get(message.call)?.told(message);
+  }
+
   close(withinMs: number): Promise<void> {
     return this.#served.close(withinMs);
   }
@@ -121,28 +132,36 @@ class HandlerServer {
     if (action === undefined) throw new Error(`the plugins no longer declare the action ${name}`);
     if (work === 'check') return action.check(parameters);
     const warnings = new Warnings();
-    return action[work]?.(
-      actionRequest({
-        id,
-        action: name,
-        parameters,
-        cluster:
-          token === undefined ? undefined : new Cluster(token, () => send({ type: 'responded', call })),
-        settings: action.settings,
-        caller,
-        traceId,
-        repeated,
-        deadline: clock.now() + leftMs,
-        abort,
-        unitNames,
-        units,
-        warn: (text) => {
-          const added = warnings.add(text);
-          if (added !== undefined) send({ type: 'warned', call, text: added });
-        },
-        logFor,
-      }),
-    );
+    const run: HandlerRun = {
+      id,
+      action: name,
+      parameters,
+      cluster: token === undefined ? undefined : new Cluster(token, () => send({ type: 'responded', call })),
+      settings: action.settings,
+      caller,
+      traceId,
+      repeated,
+      deadline: clock.now() + leftMs,
+      abort,
+      unitNames,
+      units,
+      warn: (text) => {
+        const added = warnings.add(text);
+        if (added !== undefined) send({ type: 'warned', call, text: added });
+      },
+      logFor,
+    };
+    if (!action.callsOthers) return action[work]?.(actionRequest(run));
+    const authority = new RemoteAuthority(call, send);
+    this.#nested.set(call, authority);
+    const actions = BoundActions.of({ catalogue, authority, clock }, run);
+    try {
+      return await action[work]?.(actionRequest(run), actions);
+    } finally {
+      actions.end();
+      authority.close();
+      this.#nested.delete(call);
+    }
   }
 
   #thrown(error: unknown, abort: LazyAbort, id: string): Thrown {

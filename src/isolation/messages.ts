@@ -1,6 +1,7 @@
 import type { Caller } from '../api/caller.js';
 import type { ErrorBody } from '../core/call.js';
 import type { IsolatedCall } from '../core/isolation.js';
+import type { NestedCall } from '../core/nested-authority.js';
 import type { TraceHeaders } from '../lib/trace-context.js';
 import type { Configuration, HandlerPluginSettings } from '../settings/settings.js';
 
@@ -38,6 +39,10 @@ export type ToHandlerProcess =
   | Run
   /** Aborts the signal of a call. */
   | { type: 'stop'; call: number; reason: ErrorBody }
+  /** What was asked by `enter`: the action may begin, or not; and that `leave` is done. */
+  | { type: 'entered'; call: number; run: number; units: readonly string[] | undefined }
+  | { type: 'refused'; call: number; run: number; thrown: Thrown }
+  | { type: 'left'; call: number; run: number }
   /** The process responds with `pong`. */
   | { type: 'ping' }
   /** The process cleans up, for at most this long, and ends. */
@@ -62,5 +67,9 @@ export type FromHandlerProcess =
   | { type: 'began'; call: number }
   | { type: 'responded'; call: number }
   | { type: 'warned'; call: number; text: string }
+  /** The handler of a call calls another action. */
+  | ({ type: 'enter'; call: number } & NestedCall)
+  /** That action has ended. */
+  | { type: 'leave'; call: number; run: number; outcome: string }
   | { type: 'done'; call: number; body: unknown }
   | { type: 'failed'; call: number; thrown: Thrown };

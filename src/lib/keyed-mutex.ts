@@ -11,6 +11,18 @@ export class KeyedMutex {
     return this.#counts.get(key) ?? 0;
   }
 
+  /** Takes the turn of this key, when nothing runs or waits. @returns gives it up; undefined: it is taken */
+  take(key: string): (() => Promise<void>) | undefined {
+    if (this.count(key) > 0) return undefined;
+    let release: () => void = () => {};
+    const released = new Promise<void>((resolve) => (release = resolve));
+    const turn = this.runExclusive(key, new AbortController().signal, async () => released);
+    return async () => {
+      release();
+      await turn;
+    };
+  }
+
   /** Runs the work when all earlier work on this key has ended; rejects when the signal is aborted while it waits. */
   async runExclusive<T>(key: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     const before = this.#last.get(key) ?? Promise.resolve();

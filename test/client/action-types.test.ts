@@ -43,8 +43,22 @@ const PROMISED = `
     message: string;
     advice: string;
   }
+  interface Description {
+    name: string;
+    summary: string;
+    target: 'cluster' | 'optional' | 'none';
+    effect: 'read' | 'change';
+    redelivery: 'run-again' | 'refuse';
+    timeout_ms: number;
+    parameters?: Record<string, unknown>;
+    result?: Record<string, unknown>;
+  }
   interface Promised {
     check_cluster: { parameters: Record<string, never>; result: Finding[] };
+    describe_actions: {
+      parameters: { name?: string; brief?: boolean };
+      result: Description[];
+    };
     list_machines: { parameters: { metadata?: Record<string, string> }; result: Machine[] };
     list_units: {
       parameters: { name?: string; desired_state?: State; current_state?: State; machine_id?: string };

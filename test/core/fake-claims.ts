@@ -17,6 +17,8 @@ interface Fake {
   onBegin?: () => void;
   /** A claim is given up when this is resolved. */
   released?: Promise<unknown>;
+  /** The units that another worker changes. */
+  isElsewhere?: readonly string[];
 }
 
 /** A store of claims that does what the test says, and notes what core asks of it, in order. */
@@ -27,6 +29,7 @@ export function fakeClaims({
   waits = {},
   onBegin,
   released,
+  isElsewhere = [],
 }: Fake = {}) {
   const asked: string[] = [];
   const changes: ChangeToClaim[] = [];
@@ -50,6 +53,10 @@ export function fakeClaims({
         { fails: fails.lockUnit, waits: waits.lockUnit },
         signal,
       ),
+    tryLockUnit: async (cluster, unit, signal) => {
+      await step(`try ${cluster?.hash ?? 'none'} ${unit}`, { fails: fails.lockUnit }, signal);
+      return isElsewhere.includes(unit) ? undefined : async () => void asked.push(`free ${unit}`);
+    },
     begin: async (signal) => {
       await step('begin', { fails: fails.begin }, signal);
       onBegin?.();

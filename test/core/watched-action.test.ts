@@ -17,6 +17,7 @@ function watched(functions: Partial<PreparedAction>): { action: PreparedAction; 
     probe: undefined,
     unitMarks: 'none' as const,
     unitsIn: () => [],
+    callsOthers: false,
     declaredSettings: NO_SETTINGS,
     settings: NO_VALUES,
     dispose: unused,

@@ -154,6 +154,7 @@ export async function openIsolation(
     onProcessEnd: 'run-alone',
     isAlone: false,
     signal: new AbortController().signal,
+    nested: undefined,
     onWarning: () => {},
     onResponse: () => {},
     ...changes,

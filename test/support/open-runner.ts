@@ -15,7 +15,10 @@ import { ManualClock } from './manual-clock.js';
 import { planted } from './planted-secrets.js';
 
 interface RunnerSettings
-  extends Pick<RunnerOptions, 'policy' | 'clusterName' | 'clusterToken' | 'beforeChange' | 'inContextOf'> {
+  extends Pick<
+    RunnerOptions,
+    'policy' | 'clusterName' | 'clusterToken' | 'beforeChange' | 'beforeNested' | 'inContextOf'
+  > {
   maxCalls?: number;
   concurrency?: number;
   clusterConcurrency?: number;

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { ActionError } from '../../api/action-error.js';
 import type { Cluster } from '../../api/cluster.js';
 import type { ActionDescription } from '../../core/action-description.js';
-import type { BeforeChange, BeginningChange } from '../../core/before-change.js';
+import type { BeforeChange, BeforeNestedChange, BeginningChange } from '../../core/before-change.js';
 import type { Call } from '../../core/call.js';
 import type { CallEventBus, CallEvents } from '../../core/call-events.js';
 import { traceIdOf } from '../../core/trace-id.js';
@@ -89,6 +89,34 @@ export class Audit {
     const audited = this.#open.get(call);
     if (audited === undefined) return;
     audited.work = work;
+    await this.#begun(call, audited, parameters, signal);
+  };
+
+  /** The same for a change within another one, whose end is told to what it returns. */
+  readonly beforeNested: BeforeNestedChange = async (change, signal) => {
+    const { call, description: action, cluster, units, parameters, rule, work } = change;
+    const now = this.#options.clock.now();
+    const audited: Audited = {
+      action,
+      cluster,
+      units,
+      rule,
+      id: randomUUID(),
+      work,
+      beganAt: now,
+      endedAt: now,
+      cameTo: undefined,
+    };
+    await this.#begun(call, audited, parameters, signal);
+    this.#open.set(call, audited);
+    return (outcome) => {
+      audited.endedAt = this.#options.clock.now();
+      this.#settled(call, outcome, undefined);
+    };
+  };
+
+  /** @throws ActionError `service_unavailable` when the change must not begin without its line */
+  async #begun(call: Call, audited: Audited, parameters: unknown, signal: AbortSignal): Promise<void> {
     audited.beganAt = this.#options.clock.now();
     const line = this.#line('begun', call, audited, {
       parameters: maskedParameters(parameters, audited.action.parameters),
@@ -109,7 +137,7 @@ export class Audit {
       `The change was not begun: it must not begin before it is audited, which is not possible now: ${problem}`,
       { details: { retry_after_ms: RETRY_MS } },
     );
-  };
+  }
 
   /** The line that stands for lines that are lost. */
   static gapLine(

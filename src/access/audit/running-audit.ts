@@ -1,4 +1,4 @@
-import type { BeforeChange } from '../../core/before-change.js';
+import type { BeforeChange, BeforeNestedChange } from '../../core/before-change.js';
 import type { CallEventBus } from '../../core/call-events.js';
 import type { Clock } from '../../lib/clock.js';
 import { reasonOf } from '../../lib/errors.js';
@@ -42,6 +42,7 @@ const FLUSH_MS = 1_000;
 /** The audit of a service, with the place where its lines are kept. */
 export class RunningAudit {
   readonly beforeChange: BeforeChange;
+  readonly beforeNested: BeforeNestedChange;
   readonly #queue: AuditQueue;
   readonly #log: Logger;
   readonly #stream: AuditStream | undefined;
@@ -70,6 +71,7 @@ export class RunningAudit {
     this.#queue = new AuditQueue({ sink, gapLine, clock, log });
     const audit = new Audit({ events, queue: this.#queue, required, reads, worker, version, clock });
     this.beforeChange = audit.beforeChange;
+    this.beforeNested = audit.beforeNested;
   }
 
   start(): void {
