@@ -79,6 +79,8 @@ export interface Service {
   readonly httpUrl: string | undefined;
   /** The URL of the metrics; undefined when they are off. */
   readonly metricsUrl: string | undefined;
+  /** What it uses besides its broker, as log fields: a number of entries, or `off`. No secret is in it. */
+  readonly uses: Readonly<Record<string, string | number>>;
   /** The reasons why it accepts no requests now, or its gateway can send none; empty when neither is the case. */
   notReady(): string[];
   /** Reads again the files that may change while it runs. One that cannot be used is logged, and what was read before stays. */
@@ -209,14 +211,14 @@ function sshShell(
 
 /**
  * The clusters that `CLUSTERS_FILE` names.
- * @throws Error that says why the file cannot be used
+ * @throws ConfigurationError that says why the file cannot be used
  */
 export function clustersFileOf({ file, fleetPort }: Configuration['clusters']): ClustersFile {
   if (file === undefined) return NO_CLUSTERS;
   try {
     return readClustersFile(file, fleetPort);
   } catch (cause) {
-    throw new Error(`CLUSTERS_FILE cannot be used: ${reasonOf(cause)}`, { cause });
+    throw new ConfigurationError([`CLUSTERS_FILE cannot be used: ${reasonOf(cause)}`]);
   }
 }
 
@@ -224,9 +226,9 @@ export function clustersFileOf({ file, fleetPort }: Configuration['clusters']): 
 export interface Components {
   /** @throws Error that names the invalid setting of the Manager */
   installation: () => Promise<Installation | undefined>;
-  /** @throws Error when the clusters file cannot be used */
+  /** @throws ConfigurationError when the clusters file cannot be used */
   resolver: () => Discovery;
-  /** @throws Error when the clusters file cannot be used */
+  /** @throws ConfigurationError when the clusters file cannot be used */
   fleet: () => FleetTransport;
   /** @throws Error when the private key cannot be used */
   shell: () => SshShell;
@@ -419,9 +421,20 @@ export async function openActions(options: OpenOptions): Promise<OpenedActions> 
 
 /**
  * Starts the service. Plugins are loaded first, so that an invalid plugin stops the start before any request is accepted.
- * @throws PluginError, ConfigurationError, or an Error that names the invalid setting
+ * @throws PluginError, ConfigurationError with the problems of all files, or an Error that names the invalid setting
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
+  try {
+    return await startedService(options);
+  } catch (error) {
+    if (!(error instanceof ConfigurationError)) throw error;
+    // A file was refused: the others are looked at too, so that nobody has to start once for each.
+    const others = await problemsOfFiles(options);
+    throw new ConfigurationError([...new Set([...error.problems, ...others])]);
+  }
+}
+
+async function startedService(options: ServiceOptions): Promise<Service> {
   const { configuration, log, watch, clock = systemClock, tracing } = options;
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
@@ -459,7 +472,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   logRequests(events, logFor);
   installation?.watch(events);
   const claimStore = await claimStoreOf(claims, { clock, log, watch: watchUpstream });
-  const { names: clusterNames, tokens: clusterTokens } = actions.clusters;
+  const { names: clusterNames, tokens: clusterTokens, endpoints } = actions.clusters;
   // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
   // not be one cluster.
   let served: string | undefined;
@@ -578,6 +591,14 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 
   return {
     catalogue,
+    uses: {
+      policy_rules: policy?.ruleCount ?? 'off',
+      named_clusters:
+        clusters.file === undefined ? 'off' : new Set([...endpoints.keys(), ...clusterTokens.values()]).size,
+      http_tokens: httpTokens?.count ?? 'off',
+      audit: configuration.audit?.target ?? 'off',
+      claims: claimStore === undefined ? 'off' : 'on',
+    },
     httpUrl: gateway?.url,
     metricsUrl: metricsServer?.url ?? (configuration.metrics && gateway && `${gateway.url}/metrics`),
     notReady: () => (gateway ?? requests).notReady(),
@@ -670,6 +691,36 @@ async function httpTokensOf(
   } catch (cause) {
     throw new ConfigurationError([`HTTP_TOKENS_FILE cannot be used: ${reasonOf(cause)}`]);
   }
+}
+
+/** Where the settings are that name files, and may be replaced, as in `ServiceOptions`. */
+type FileSettings = Pick<ServiceOptions, 'clusters' | 'ssh' | 'log'> & {
+  configuration: Pick<Configuration, 'policyFile' | 'http' | 'clusters' | 'ssh'>;
+};
+
+/** What is wrong with the content of the files that settings name. */
+export async function problemsOfFiles({
+  configuration: { policyFile, http, ...configured },
+  clusters = configured.clusters,
+  ssh = configured.ssh,
+  log,
+}: FileSettings): Promise<string[]> {
+  const problems: string[] = [];
+  const options = { clock: systemClock, log };
+  const policy = new HostPolicy(clusters.allowedHosts);
+  for (const read of [
+    async () => policyOf(policyFile, options),
+    async () => httpTokensOf(http, options),
+    () => clustersFileOf(clusters),
+    async () => ssh.privateKey && sshShell(ssh, { policy, watch: undefined, ...options }).close(),
+  ]) {
+    try {
+      await read();
+    } catch (error) {
+      problems.push(...(error instanceof ConfigurationError ? error.problems : [reasonOf(error)]));
+    }
+  }
+  return problems;
 }
 
 /** The HTTP gateway, which is started; undefined when it is off. */

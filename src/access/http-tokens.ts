@@ -72,6 +72,11 @@ export class HttpTokens {
     return this.#file?.content ?? [];
   }
 
+  /** How many tokens there are, expired ones included. */
+  get count(): number {
+    return this.#single.length + this.ofFile().length;
+  }
+
   /** @param authorization the header of that name */
   readonly authenticate = (authorization: string | undefined): Authentication => {
     // The name of a scheme is case-insensitive (RFC 9110, 11.1).

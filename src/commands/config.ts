@@ -1,4 +1,4 @@
-import { describeActions } from '../composition.js';
+import { describeActions, problemsOfFiles } from '../composition.js';
 import { PluginError } from '../core/plugin-loader.js';
 import { reasonOf } from '../lib/errors.js';
 import { ConfigurationError } from '../settings/configuration-error.js';
@@ -7,17 +7,18 @@ import type { ConfigurationSource } from '../settings/given-settings.js';
 import { describePluginSettings, pluginSettingsFrom } from '../settings/plugin-settings.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import type { PluginConfiguration } from '../settings/settings.js';
+import { Log } from '../telemetry/log.js';
 import { print, printError, printUnchanged } from './output.js';
 import { formatTable } from './table/table.js';
 
 const COLUMNS = [{ title: 'SETTING' }, { title: 'VALUE' }, { title: 'FROM' }];
 
 /**
- * Prints the problems, then every setting with its effective value and the source of that value, and those of plugins. Secrets are
- * masked.
+ * Prints the problems, also of the files that settings name, then every setting with its effective value and the source of that
+ * value, and those of plugins. Secrets are masked.
  */
 export async function config({ json }: { json?: boolean }, source: ConfigurationSource): Promise<number> {
-  const { problems, plugins } = read(source);
+  const { problems, plugins } = await read(source);
   const ofPlugins = plugins === undefined ? NO_PLUGINS : await settingsOfPlugins(plugins);
   problems.push(...ofPlugins.problems);
   if (problems.length > 0) printError(`${new ConfigurationError(problems).message}\n\n`);
@@ -52,10 +53,14 @@ async function settingsOfPlugins(configuration: PluginConfiguration): Promise<Pl
   }
 }
 
-/** The problems of the service's own settings, and the settings that select plugins, if these have none. */
-function read(source: ConfigurationSource): { problems: string[]; plugins: PluginConfiguration | undefined } {
+/** The problems of the service's own settings and their files, and the settings that select plugins, if these have none. */
+async function read(
+  source: ConfigurationSource,
+): Promise<{ problems: string[]; plugins: PluginConfiguration | undefined }> {
   try {
-    return { problems: [], plugins: readConfiguration(source, { serving: true }) };
+    const configuration = readConfiguration(source, { serving: true });
+    const log = Log.create({ level: 'error', format: 'text' });
+    return { problems: await problemsOfFiles({ configuration, log }), plugins: configuration };
   } catch (error) {
     if (!(error instanceof ConfigurationError)) throw error;
     return { problems: [...error.problems], plugins: error.plugins };

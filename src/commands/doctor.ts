@@ -16,6 +16,7 @@ import { type BrokerCheckOptions, type BrokerToCheck, checkBrokers } from './che
 import { checkCallers } from './check-callers.js';
 import { checkClaims } from './check-claims.js';
 import { checkClock, type TimeServer } from './check-clock.js';
+import { checkClustersFile, needingDiscovery } from './check-clusters-file.js';
 import { checkDiscovery, checkFleet, type HostLookup } from './check-cluster.js';
 import { checkHttpTokens } from './check-http-tokens.js';
 import { checkMachines } from './check-machines.js';
@@ -205,9 +206,18 @@ async function* checkService(
     yield ['cluster', simulatedCluster(cluster)];
     return;
   }
+  if (clusters.file !== undefined && clustersFile !== undefined)
+    yield ['clusters', checkClustersFile(clustersFile, cluster === '')];
   const { responds, machines } = yield* checkClusters(
     clusters,
-    { resolver, fleet: components.fleet },
+    {
+      resolver,
+      fleet: components.fleet,
+      onlyNamed:
+        clusters.file !== undefined &&
+        clustersFile !== undefined &&
+        needingDiscovery(clustersFile).length === 0,
+    },
     { ...options, cluster: clustersFile?.tokens.get(cluster) ?? options.cluster },
   );
   yield* checkSsh(configuration, { catalogue, shell: components.shell, machines }, options);
@@ -306,20 +316,29 @@ async function roundTripFinding(
   });
 }
 
+const NOT_NEEDED =
+  'the clusters of CLUSTERS_FILE need no discovery, but no request with the etcd token of another cluster can be served:';
+
 /**
- * @param components the resolver is undefined when CLUSTERS_FILE is invalid
+ * @param components the resolver is undefined when CLUSTERS_FILE is invalid; `onlyNamed`: there is such a file, and none of its
+ *   clusters needs discovery
  * @returns whether discovery responds, and the addresses of the cluster's machines; undefined: they are not known
  */
 async function* checkClusters(
   { discoveryUrl, fleetPort }: Configuration['clusters'],
-  { resolver, fleet }: { resolver: HostLookup | undefined; fleet: Components['fleet'] },
+  {
+    resolver,
+    fleet,
+    onlyNamed,
+  }: { resolver: HostLookup | undefined; fleet: Components['fleet']; onlyNamed: boolean },
   { cluster, limitMs }: Pick<CheckOptions, 'cluster' | 'limitMs'>,
 ): AsyncGenerator<NamedFinding, { responds: boolean; machines: readonly string[] | undefined }> {
   const discovery =
     resolver === undefined
       ? skipped('not checked: CLUSTERS_FILE cannot be used')
       : await checkDiscovery(resolver, cluster, { discoveryUrl, limitMs });
-  yield ['discovery', discovery];
+  const isNeeded = cluster !== undefined || !onlyNamed || discovery.result !== 'FAILED';
+  yield ['discovery', isNeeded ? discovery : warned([NOT_NEEDED, ...discovery.lines])];
   const responds = discovery.result === 'ok' || discovery.result === 'warning';
   if (cluster === undefined) return { responds, machines: undefined };
   if (!responds) {

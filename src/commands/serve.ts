@@ -86,6 +86,7 @@ async function run(
     ...(service.catalogue.packages.length > 0 && { packages: service.catalogue.packages }),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
     ...(service.metricsUrl !== undefined && { metrics: service.metricsUrl }),
+    ...service.uses,
   });
   supervision?.started(() => service.notReady());
   const reload = () => service.reload();

@@ -364,14 +364,33 @@ test('serve does not start in production without a broker', async (t) => {
   isRefused(t, refused, [2, /AMQP_URL is not set: .*set AMQP_URL to your RabbitMQ, such as amqp:\/\//]);
 });
 
-test('serve does not start with an invalid clusters file', async (t) => {
-  const directory = await folder(t, { 'clusters.json': '{"a": "not a list"}' });
+test('serve does not start with files that cannot be used, and config names all of them too', async (t) => {
+  const directory = await folder(t, {
+    'clusters.json': '{"a": "not a list"}',
+    'policy.yaml': 'rules: []\nrule: 5',
+    'tokens.json': '[{"name": "ci"}]',
+    key: 'no key',
+  });
   const env = {
     AMQP_URL: 'amqp://127.0.0.1:1',
     CLUSTERS_FILE: join(directory, 'clusters.json'),
+    POLICY_FILE: join(directory, 'policy.yaml'),
+    HTTP_TOKENS_FILE: join(directory, 'tokens.json'),
+    SSH_KEY_FILE: join(directory, 'key'),
     HTTP_PORT: '0',
   };
-  isRefused(t, await runCli(t, ['serve'], { env }), [1, /^fleet-manager: CLUSTERS_FILE cannot be used: /]);
+  const all = ['CLUSTERS_FILE', 'POLICY_FILE', 'HTTP_TOKENS_FILE', 'SSH_KEY_FILE'] as const;
+  for (const command of ['serve', 'config']) {
+    const { code, stderr } = await runCli(t, [command], { env });
+    t.is(code, 2, stderr);
+    for (const name of all)
+      t.is(stderr.split(`- ${name} cannot be used: `).length, 2, `${command}: ${stderr}`);
+  }
+  const { CLUSTERS_FILE, AMQP_URL } = env;
+  isRefused(t, await runCli(t, ['serve'], { env: { AMQP_URL, CLUSTERS_FILE, HTTP_PORT: '0' } }), [
+    2,
+    /- CLUSTERS_FILE cannot be used: /,
+  ]);
 });
 
 test('--config names the file of settings of any command, before or after its name', async (t) => {

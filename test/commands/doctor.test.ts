@@ -192,6 +192,34 @@ test('a cluster that has a name is checked by its name', async (t) => {
   t.is(run.of('fleet').said, 'the fleet API responds: the cluster has 3 machines');
 });
 
+test('the clusters of CLUSTERS_FILE are named, and a discovery service that none of them needs is only a warning', async (t) => {
+  const at = await folder(t);
+  const settings = {
+    AMQP_URL: NOWHERE,
+    CLUSTERS_FILE: at('clusters.json'),
+    ETCD_DISCOVERY_URL: 'http://127.0.0.1:1',
+  };
+  const withFile = async (text: string) => {
+    await writeFile(settings.CLUSTERS_FILE, text);
+    return examine(settings);
+  };
+  const named = await withFile(
+    '{"prod": {"etcd_token": "Zqtoken", "endpoints": ["10.0.0.1"]}, "test": ["10.2.0.1"]}',
+  );
+  t.deepEqual(named.of('clusters'), {
+    result: 'ok',
+    said: 'CLUSTERS_FILE has 2 clusters: prod, test\nto check one, add --cluster NAME',
+  });
+  t.is(named.of('discovery').result, 'warning');
+  t.regex(named.of('discovery').said, /^the clusters of CLUSTERS_FILE need no discovery.*\n.*127\.0\.0\.1:1/);
+  const toFind = await withFile('{"prod": {"etcd_token": "Zqtoken"}, "test": ["10.2.0.1"]}');
+  t.regex(toFind.of('clusters').said, /^1 of them without endpoints: discovery finds these$/m);
+  isFailure(t, toFind, 'discovery', /127\.0\.0\.1:1/);
+  t.false(`${named.text}${toFind.text}`.includes('Zq'));
+  const { names } = await examine({ AMQP_URL: NOWHERE });
+  t.false(names.includes('clusters'));
+});
+
 test('a claim store is checked when one is set, and what is wrong with it is said without the password', async (t) => {
   const { env } = await clusters(t);
   const settings = {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { folder } from '../support/settings.js';
 import { writePlugin } from '../support/write-plugin.js';
@@ -42,6 +42,29 @@ test('a file of tokens that cannot be used stops the start, and all its problems
   t.is(code, 2);
   t.regex(stderr, /HTTP_TOKENS_FILE cannot be used: 'ci': sha256 must .*; 'ops': it may have only/);
   t.false(stderr.includes(OPS));
+});
+
+test('the start is logged with what the service uses, and what it does not', async (t) => {
+  const { file } = await tokensFile(t);
+  const bare = await startCli(t, ['serve'], { env: { AMQP_URL: NO_BROKER, HTTP_PORT: '0' } });
+  await bare.printed(/policy_rules=off named_clusters=off http_tokens=off audit=off claims=off/);
+  const at = (name: string) => join(dirname(file), name);
+  await writeFile(at('policy.yaml'), 'rules: [{ callers: [ci], effects: [read] }]');
+  await writeFile(at('clusters.json'), '{"prod": ["10.0.0.1"], "test": {"etcd_token": "Zqtoken"}}');
+  const env = {
+    AMQP_URL: NO_BROKER,
+    HTTP_PORT: '0',
+    HTTP_TOKENS_FILE: file,
+    HTTP_TOKEN: 'the token of everybody',
+    POLICY_FILE: at('policy.yaml'),
+    CLUSTERS_FILE: at('clusters.json'),
+    AUDIT: at('audit.jsonl'),
+    CLAIMS_ETCD_URL: 'http://127.0.0.1:1',
+  };
+  const all = await startCli(t, ['serve'], { env });
+  const [line] = await all.printed(/service started.*/);
+  t.true(line.includes(`policy_rules=1 named_clusters=2 http_tokens=2 audit=${env.AUDIT} claims=on`), line);
+  t.false(line.includes('Zq'));
 });
 
 test('at SIGHUP the service reads its tokens again and goes on; a file that cannot be used changes nothing', async (t) => {

@@ -16,6 +16,8 @@ import { inRepository } from './repository.js';
 /** A separate RabbitMQ, which a test can stop, start and manage. */
 export interface OwnBroker extends TestBroker {
   port: number;
+  /** Its folder, for `scripts/rabbitmqctl`. */
+  directory: string;
   /** That of each user whom `user` adds. */
   password: string;
   /** Starts it (again); resolves when it serves. Durable objects are kept. */
@@ -134,6 +136,7 @@ export async function startOwnBroker(
   const broker = {
     ...brokerOf('own RabbitMQ', urlOf('guest:guest')),
     port,
+    directory,
     password,
     start,
     stop: () => end('SIGTERM'),
