@@ -12,10 +12,10 @@ export {
   type Target,
 } from './api/action.js';
 export { ActionError } from './api/action-error.js';
-export type { Caller, Voucher } from './api/caller.js';
-export type { Cancellable } from './api/cancellable.js';
 export { ActionCallError, Actions, type NestedCallOptions } from './api/actions.js';
 export type { ActionDescription } from './api/action-description.js';
+export type { Caller, Voucher } from './api/caller.js';
+export type { Cancellable } from './api/cancellable.js';
 export { Clock } from './api/clock.js';
 export type { Cluster } from './api/cluster.js';
 export { EtcdResolver } from './api/etcd-resolver.js';

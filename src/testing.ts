@@ -140,14 +140,13 @@ export async function openAction(action: Action, options: OpenActionOptions = {}
       return { ...prepared, settings: settingsOf(prepared.declaredSettings, given) };
     };
     const served = prepare(action, settings);
-    const thrown = new Map<string, unknown>();
-    const catalogue = new Catalogue([noting(thrown, served), ...others.map((each) => prepare(each, {}))]);
     const problemsOf = resultCheck(strictSchema(action.result));
     const log = logInto(logged);
+    const thrown = new Map<string, unknown>();
     const scopes = new WeakMap<Caller, AccessPolicy>();
     const { prefetch, concurrency, clusterConcurrency } = defaults.rpc;
     const runner = new Runner({
-      catalogue,
+      catalogue: new Catalogue([noting(thrown, served), ...others.map((each) => prepare(each, {}))]),
       events: new CallEventBus(log),
       names: FIELD_NAMES,
       clock,

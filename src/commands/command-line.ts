@@ -41,7 +41,7 @@ export async function runCommandLine(
   return code;
 }
 
-interface ProgramOptions {
+export interface ProgramOptions {
   /** Gets the exit code of the command. */
   done: (code: number) => void;
   /** Gets the text about an invalid command line. */
@@ -50,7 +50,8 @@ interface ProgramOptions {
   warnings: NodeWarnings | undefined;
 }
 
-function program({ done, onUsageError, source, warnings }: ProgramOptions): Command {
+/** All commands with their options. Nothing runs before it parses arguments. */
+export function program({ done, onUsageError, source, warnings }: ProgramOptions): Command {
   const command = new Command('fleet-manager')
     .description('Runs actions against CoreOS fleet clusters for callers on a RabbitMQ queue.')
     .version(packageVersion())

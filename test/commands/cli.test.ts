@@ -392,3 +392,69 @@ test('serve does not start with files that cannot be used, and config names all 
     /- CLUSTERS_FILE cannot be used: /,
   ]);
 });
+
+test('--config names the file of settings of any command, before or after its name', async (t) => {
+  const directory = await folder(t, {
+    'config/development.json': '{"PREFETCH": 40, "CONCURRENCY": 3}',
+    'other/settings.json': '{"PREFETCH": 41}',
+  });
+  for (const args of [
+    ['--config', 'other/settings.json', 'config'],
+    ['config', '--config', 'other/settings.json'],
+    ['config', `--config=${directory}/other/settings.json`, '--json'],
+  ]) {
+    const { code, stdout, stderr } = await runCli(t, args, { directory });
+    t.is(code, 0, stderr);
+    t.regex(stdout, /PREFETCH\b[^\n]*(\n[^\n]*)?\b41\b/);
+    t.regex(stdout, /CONCURRENCY\b[^\n]*(\n[^\n]*)?\b50\b/);
+  }
+});
+
+test('a file of settings that is named and not there, or not JSON, stops every command', async (t) => {
+  const directory = await folder(t, { 'settings.yaml': 'PREFETCH: 41' });
+  for (const [args, reason] of [
+    [['serve', '--config', 'nowhere.json'], /nowhere\.json cannot be read: ENOENT/],
+    [['call', 'list_units', '--config=nowhere.json'], /nowhere\.json cannot be read: ENOENT/],
+    [['--config', 'settings.yaml', 'actions'], /settings\.yaml cannot be read: it is not valid JSON/],
+    [['config', '--config'], /option '--config <file>' argument missing/],
+  ] as const)
+    isRefused(t, await runCli(t, args, { directory }), [2, reason]);
+});
+
+test('errors export says why its file cannot be made, before it connects', async (t) => {
+  const directory = await folder(t, { 'export.ndjson': '' });
+  const env = { AMQP_URL: 'amqp://127.0.0.1:1' };
+  for (const [output, reason] of [
+    [
+      'export.ndjson',
+      /^fleet-manager: --output export\.ndjson: this file exists, and no file is overwritten/,
+    ],
+    [
+      'nowhere/export',
+      /^fleet-manager: --output nowhere\/export: its folder does not exist: make it first\n$/,
+    ],
+  ] as const)
+    isRefused(t, await runCli(t, ['errors', 'export', '--output', output], { directory, env }), [2, reason]);
+});
+
+test('complete tells nothing when settings or plugins cannot be read', async (t) => {
+  const env = { PREFETCH: 'many' };
+  const [broken, unknown, commands] = await Promise.all([
+    runCli(t, ['complete', '--', 'call', ''], { env }),
+    runCli(t, ['complete', '--', 'bogus', '--x', ''], { env }),
+    runCli(t, ['complete', '--', 'errors', 're'], { env }),
+  ]);
+  t.deepEqual([broken.stdout, broken.stderr, broken.code], ['', '', 0]);
+  t.is(unknown.code, 0);
+  t.regex(commands.stdout, /^replay\tpublish messages as requests again/);
+});
+
+test('complete knows clusters by their names, not by their tokens', async (t) => {
+  const directory = await folder(t, {
+    'clusters.json':
+      '{"prod": {"etcd_token": "Zqtoken"}, "6c007a14875d53d9bf0ef5a6fc0257c8": ["10.0.0.1"], "test": ["10.0.0.2"]}',
+  });
+  const env = { AMQP_URL: 'amqp://127.0.0.1:1', CLUSTERS_FILE: join(directory, 'clusters.json') };
+  const { stdout } = await runCli(t, ['complete', '--', 'doctor', '--cluster', ''], { env, directory });
+  t.is(stdout, 'prod\ntest\n');
+});

@@ -286,6 +286,8 @@ test('a message that says it was replayed gets no room that others have not', as
   const made: Reply = { status: 'completed', body: { by: 'another' } };
   const known = openRunner([action], { claims: fakeClaims({ claimed: made }).claims, maxCalls: 0 });
   t.deepEqual(await known.ask(replayed), made, 'what came of it is told all the same');
+  const away = openRunner([action], { claims: fakeClaims({ fails: { claim: AWAY } }).claims, maxCalls: 0 });
+  t.is(await away.codeFor(replayed), 'outcome_unknown', 'another worker may have made it');
   t.deepEqual(seen, []);
   const changes = steered(UNITS);
   const { codeFor } = openRunner([changes.action], { claims: fakeClaims().claims });
