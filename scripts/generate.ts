@@ -1,6 +1,7 @@
 /**
  * Writes what is made of other sources: from what the plugins declare, the types of the actions for users of `fleet-manager/client`,
- * the tables and pages of the actions, and the AsyncAPI document of the queue; from the sources of `fleet-manager/plugin`, the tables and the page of what it exports.
+ * the tables and pages of the actions, and the AsyncAPI document of the queue; from the sources of `fleet-manager/plugin`, the tables and the page of what it exports;
+ * from the command line, the sections of docs/commands.md.
  *
  * Usage: npm run generate [-- OPTION...]
  *   --check      writes nothing; fails when a file is out of date
@@ -18,6 +19,7 @@ import { describeActions, OWN_PLUGINS } from '../src/composition.js';
 import type { ActionDescription } from '../src/core/action-description.js';
 import { asyncApiDocument } from '../src/rpc/asyncapi/document.js';
 import { readConfiguration } from '../src/settings/read-configuration.js';
+import { commandSections } from './command-pages.js';
 import { withBlock } from './generated-block.js';
 import { exportsOf } from './plugin-api.js';
 import { apiPage, portTable } from './plugin-api-docs.js';
@@ -102,6 +104,7 @@ files.set(
   'docs/plugin-api.md',
   `<!-- Generated from the sources of fleet-manager/plugin, by \`npm run generate\`. Do not edit. -->\n\n${apiPage(api)}`,
 );
+files.set('docs/commands.md', withBlock(read('docs/commands.md'), 'commands', commandSections()));
 
 for (const [path, text] of files) {
   const file = join(values.root, path);

@@ -4,7 +4,6 @@ import test from 'ava';
 import { ERROR_CODES } from '../src/api/error-codes.js';
 import { httpStatusOf } from '../src/gateway/http-status.js';
 import { describeSettings } from '../src/settings/describe-settings.js';
-import { commandPages } from './support/command-pages.js';
 import { inRepository } from './support/repository.js';
 
 const read = async (path: string) => readFile(inRepository(path), 'utf8');
@@ -37,22 +36,6 @@ test('docs/settings.md lists the settings of the service', async (t) => {
       about,
     ]),
   );
-});
-
-test('docs/commands.md has every command with its options, as --help shows them', async (t) => {
-  const page = await read('docs/commands.md');
-  const commands = commandPages();
-  t.deepEqual(
-    [...page.matchAll(/^### `fleet-manager (.+)`$/gm)].map(([, usage]) => usage),
-    commands.map(({ usage }) => usage),
-  );
-  for (const { usage, about, options } of commands) {
-    const heading = `### \`fleet-manager ${usage}\`\n`;
-    const [section = ''] = (page.split(heading)[1] ?? '').split('\n#');
-    t.true(section.startsWith(`\n${about[0]?.toUpperCase()}${about.slice(1)}.\n`), `${usage}: ${about}`);
-    const rows = [...section.matchAll(/^\| `(.+?)` \| (.+) \|$/gm)].map(([, flags, text]) => [flags, text]);
-    t.deepEqual(rows, options, usage);
-  }
 });
 
 test('the table of error codes matches the codes that the service sends', async (t) => {

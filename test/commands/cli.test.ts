@@ -345,7 +345,7 @@ const BROKEN: Record<
     { 'good/index.js': GREET },
     { ACTIONS: 'greet,great' },
     2,
-    /^fleet-manager: ACTIONS names 'great', but the plugins declare only: check_cluster, greet, list_machines, /,
+    /^fleet-manager: ACTIONS names 'great', but the plugins declare only: check_cluster, describe_actions, greet, list_machines, /,
   ],
 };
 

@@ -108,12 +108,17 @@ test('every action works in the sandbox, also over SSH', async (t) => {
     '127.0.0.1': { docker_disk_space_percent: 47, os: { id: 'coreos' }, errors: [] },
   });
   t.deepEqual(await answer('check_cluster'), []);
+  const described = await act(url, 'describe_actions', {
+    action_parameters: { name: 'list_*', brief: true },
+  });
+  t.is((described.body as { response_body: object[] }).response_body.length, 3);
   t.regex(String(await answer('restart_unit', { unit_name })), /was restarted/);
   const { actions } = (await (await fetch(`${url}/v1/actions`)).json()) as { actions: { name: string }[] };
   t.deepEqual(
     actions.map(({ name }) => name),
     [
       'check_cluster',
+      'describe_actions',
       'list_machines',
       'list_unit_states',
       'list_units',

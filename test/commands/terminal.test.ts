@@ -244,7 +244,10 @@ inTerminal('the settings of an action, of a check and of an empty list are shown
     shown(t, 'fleet-manager doctor'),
     shown(t, "fleet-manager call list_units --param 'name=nothing*'"),
   ]);
-  t.regex(actions, /^check_cluster +read +Checks a cluster [^]*\nACTION\ncheck_cluster\nhold\n/);
+  t.regex(
+    actions,
+    /^check_cluster +read +Checks a cluster [^]*\nACTION\ncheck_cluster\ndescribe_actions\nhold\n/,
+  );
   t.regex(doctor, /^ok +configuration +no broker is configured/);
   t.is(empty, 'the result is an empty list\n[0]');
 });

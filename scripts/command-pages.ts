@@ -1,8 +1,9 @@
 import type { Command, Option } from 'commander';
-import { program } from '../../src/commands/command-line.js';
+import { table } from '../src/commands/action-docs.js';
+import { program } from '../src/commands/command-line.js';
 
 /** What `--help` says of a command. */
-export interface CommandPage {
+interface CommandPage {
   /** With its arguments: `errors show <id>`. */
   usage: string;
   about: string;
@@ -11,7 +12,7 @@ export interface CommandPage {
 }
 
 /** A page for each command that does something, in the order of `--help`. */
-export function commandPages(): CommandPage[] {
+function commandPages(): CommandPage[] {
   const whole = program({
     done: () => {},
     onUsageError: () => {},
@@ -47,4 +48,19 @@ function pagesOf(command: Command, path: string): CommandPage[] {
 /** With the mark of what a command cannot do without. */
 function aboutOption(text: string, { mandatory }: Option): string {
   return mandatory ? `${text} (required)` : text;
+}
+
+/** The lines of the section of each command in docs/commands.md. */
+export function commandSections(): string[] {
+  const lines = commandPages().flatMap(({ usage, about, options }) => {
+    const rows = options.map(([flags, text]) => [`\`${flags}\``, text]);
+    return [
+      `### \`fleet-manager ${usage}\``,
+      '',
+      `${about[0]?.toUpperCase()}${about.slice(1)}.`,
+      '',
+      ...(rows.length > 0 ? [...table(['option', 'meaning'], rows), ''] : []),
+    ];
+  });
+  return lines.slice(0, -1);
 }
