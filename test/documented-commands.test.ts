@@ -52,7 +52,7 @@ const CHECKS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     'npm run -s fleet-manager -- call': prints(/"name": "web@1\.service"[^]*list_units {2}read|list_units/, {
       directory: REPOSITORY,
     }),
-    'npm test\n': isOfScripts,
+    'npm ci && npm test': isOfScripts,
     // test/package.test.ts packs and installs it.
     'npm ci\nnpm pack': isOfScripts,
     'AMQP_URL=amqp://user:password@rabbitmq:5672 FLEET_API_PORT=49153 fleet-manager serve': serves,
