@@ -12,6 +12,11 @@ export const IDEMPOTENCY_KEY = 'idempotency-key';
 /** The header of a reply that is that of an earlier request with the same key. */
 export const IDEMPOTENCY_REPLAYED = 'idempotency-replayed';
 
+/** The two headers, for people. */
+export const IDEMPOTENCY_TEXT =
+  'A key of the caller for this change: sent again with the same key, it is not made again, and its reply is sent. The service needs a claim store for it.';
+export const REPLAYED_TEXT = 'The reply is that of an earlier request with the same key.';
+
 /** What a caller has sent in the header: a key, or why it is none. */
 export type SentKey = { readonly key: string } | { readonly problem: string };
 

@@ -1,5 +1,11 @@
 import { DEFAULT_TIMEOUT_MS } from '../../client/route.js';
 import type { ActionDescription } from '../../core/action-description.js';
+import {
+  IDEMPOTENCY_KEY,
+  IDEMPOTENCY_REPLAYED,
+  IDEMPOTENCY_TEXT,
+  REPLAYED_TEXT,
+} from '../../core/idempotency-key.js';
 import type { JsonSchema } from '../../core/json-schema.js';
 import { TIMEOUT_SCHEMA, TIMEOUT_TEXT, TOKEN_SCHEMA } from '../../core/reply-schema.js';
 import { REQUEST_ID, REQUEST_ID_PATTERN } from '../../core/request-id.js';
@@ -13,6 +19,7 @@ const REQUEST_ID_SCHEMA: JsonSchema = { type: 'string', pattern: REQUEST_ID_PATT
 /** The headers of responses, by their names. */
 export const HEADERS: Part = {
   [REQUEST_ID]: { description: REQUEST_ID_TEXT, schema: REQUEST_ID_SCHEMA },
+  [IDEMPOTENCY_REPLAYED]: { description: REPLAYED_TEXT, schema: { const: 'true' } },
 };
 
 /** The headers of calls, by their names. */
@@ -25,6 +32,11 @@ export const PARAMETERS: Part = {
   ),
   traceparent: header('traceparent', 'The trace of the caller (W3C Trace Context).', PLAIN_TEXT),
   tracestate: header('tracestate', 'Goes with `traceparent`.', PLAIN_TEXT),
+  [IDEMPOTENCY_KEY]: header(
+    IDEMPOTENCY_KEY,
+    `${IDEMPOTENCY_TEXT} In quotes, or bare when it has no spaces, commas, semicolons, quotes or backslashes.`,
+    PLAIN_TEXT,
+  ),
 };
 
 function header(name: string, description: string, schema: JsonSchema): Part {
@@ -35,8 +47,8 @@ function header(name: string, description: string, schema: JsonSchema): Part {
 const CALL_HEADERS: readonly Part[] = ['timeout-ms', REQUEST_ID, 'traceparent', 'tracestate'].map((name) =>
   reference('parameters', name),
 );
-/** Further headers of calls that change something. A header that only these have, such as `Idempotency-Key`, belongs here. */
-const CHANGE_HEADERS: readonly Part[] = [];
+/** Further headers of calls that change something. */
+const CHANGE_HEADERS: readonly Part[] = [reference('parameters', IDEMPOTENCY_KEY)];
 
 /** The call of an action. */
 export function actionOperation(
@@ -70,7 +82,10 @@ export function actionOperation(
     responses: {
       200: {
         description: typeof result.description === 'string' ? result.description : 'The result.',
-        headers: RESPONSE_HEADERS,
+        headers:
+          effect === 'read'
+            ? RESPONSE_HEADERS
+            : { ...RESPONSE_HEADERS, [IDEMPOTENCY_REPLAYED]: reference('headers', IDEMPOTENCY_REPLAYED) },
         content: json({
           type: 'object',
           properties: {

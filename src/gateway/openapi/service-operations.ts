@@ -22,7 +22,13 @@ export function catalogueOperation({ ofCallers }: Tokens): Part {
         headers: RESPONSE_HEADERS,
         content: json({
           type: 'object',
-          properties: { actions: { type: 'array', items: reference('schemas', 'ActionDescription') } },
+          properties: {
+            actions: { type: 'array', items: reference('schemas', 'ActionDescription') },
+            sandbox_cluster: {
+              type: 'string',
+              description: 'The etcd token of the simulated cluster, when there is one.',
+            },
+          },
           required: ['actions'],
         }),
       },

@@ -1,5 +1,11 @@
 import { ERROR_CODES } from '../../api/error-codes.js';
 import type { ActionDescription } from '../../core/action-description.js';
+import {
+  IDEMPOTENCY_KEY,
+  IDEMPOTENCY_REPLAYED,
+  IDEMPOTENCY_TEXT,
+  REPLAYED_TEXT,
+} from '../../core/idempotency-key.js';
 import type { JsonSchema } from '../../core/json-schema.js';
 import { codeSchema, ERROR_FIELDS, TIMEOUT_TEXT, TOKEN_SCHEMA } from '../../core/reply-schema.js';
 import { REQUEST_ID, REQUEST_ID_PATTERN } from '../../core/request-id.js';
@@ -39,8 +45,10 @@ const HEADERS: Readonly<Record<string, JsonSchema>> = {
   traceparent: { type: 'string', description: 'The trace of the caller (W3C Trace Context).' },
   tracestate: { type: 'string', description: 'Goes with `traceparent`.' },
 };
-/** Further headers of requests that change something. A header that only these have, such as `Idempotency-Key`, belongs here. */
-const CHANGE_HEADERS: Readonly<Record<string, JsonSchema>> = {};
+/** Further headers of requests that change something. */
+const CHANGE_HEADERS: Readonly<Record<string, JsonSchema>> = {
+  [IDEMPOTENCY_KEY]: { type: 'string', minLength: 1, maxLength: 128, description: IDEMPOTENCY_TEXT },
+};
 
 /** AMQP has properties besides headers, which AsyncAPI does not describe. */
 const REQUEST_PROPERTIES: JsonSchema = {
@@ -100,6 +108,7 @@ export const MESSAGE_TRAITS: Part = {
     'x-amqp-properties': REQUEST_PROPERTIES,
   },
   reply: {
+    headers: reference('components/schemas', 'ReplyHeaders'),
     contentType: jsonCodec.contentType,
     correlationId: {
       description: 'The AMQP property `correlation_id`.',
@@ -115,6 +124,10 @@ export const MESSAGE_TRAITS: Part = {
 export const HEADER_SCHEMAS: Readonly<Record<string, JsonSchema>> = {
   ReadHeaders: { type: 'object', properties: HEADERS },
   ChangeHeaders: { type: 'object', properties: { ...HEADERS, ...CHANGE_HEADERS } },
+  ReplyHeaders: {
+    type: 'object',
+    properties: { [IDEMPOTENCY_REPLAYED]: { const: true, description: REPLAYED_TEXT } },
+  },
 };
 
 /** The envelope of OpenAperture, which is around requests and replies. */

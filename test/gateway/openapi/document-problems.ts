@@ -28,6 +28,8 @@ export function validatorOf(document: object): Ajv2020 {
   const { schemas } = fieldsOf(fieldsOf(document).components);
   // Holds the others, which are checked where they are referred to.
   ajv.addKeyword('components');
+  // Extensions, as tools know them by their prefix: how the command line shows a result.
+  ajv.addVocabulary(['x-column', 'x-display']);
   ajv.addSchema({ $id: 'document', components: { schemas } }, undefined, false, false);
   return ajv;
 }

@@ -45,6 +45,8 @@ function validatorOf(document: object): Ajv {
   });
   // Holds the others, which are checked where they are referred to.
   validator.addKeyword('components');
+  // Extensions, as tools know them by their prefix: how the command line shows a result.
+  validator.addVocabulary(['x-column', 'x-display']);
   const { schemas } = fieldsOf(fieldsOf(document).components);
   return validator.addSchema({ $id: 'document', components: { schemas } }, undefined, false, false);
 }
