@@ -74,8 +74,8 @@ const CHECKS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     'fleet-manager call node_info': prints(/"127\.0\.0\.1": \{/),
     // A restart takes seconds: that of the plugin's page is run.
     'fleet-manager call restart_unit': async (t, { text }) => {
-      const [run] = await blocksOf('plugins/restart-unit/README.md');
-      t.true(run?.text.startsWith(text), text);
+      const [onPage] = await blocksOf('plugins/restart-unit/README.md');
+      t.true(onPage?.text.startsWith(text), text);
     },
     'fleet-manager call unit_logs': prints(/docker\[\d+\]/),
   },
