@@ -18,7 +18,7 @@ const REQUEST_ID_TEXT =
 const REQUEST_ID_SCHEMA: JsonSchema = { type: 'string', pattern: REQUEST_ID_PATTERN };
 /** The headers of responses, by their names. */
 export const HEADERS: Part = {
-  [REQUEST_ID]: { description: REQUEST_ID_TEXT, schema: REQUEST_ID_SCHEMA },
+  [REQUEST_ID]: { description: REQUEST_ID_TEXT, required: true, schema: REQUEST_ID_SCHEMA },
   [IDEMPOTENCY_REPLAYED]: { description: REPLAYED_TEXT, schema: { const: 'true' } },
 };
 

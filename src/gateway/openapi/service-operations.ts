@@ -48,7 +48,7 @@ export function documentOperation({ ofCallers }: Tokens): Part {
         description: 'An OpenAPI document.',
         headers: {
           ...RESPONSE_HEADERS,
-          etag: { description: 'Changes with the document.', schema: PLAIN_TEXT },
+          etag: { description: 'Changes with the document.', required: true, schema: PLAIN_TEXT },
         },
         content: json({ type: 'object' }),
       },
