@@ -173,7 +173,9 @@ test('a caller whose body does not arrive is cut off, though it keeps its side o
   const { post, begin, calls } = await open(t, { arrivalMs: 100 });
   const late = await begin(`content-length: ${LARGE.length}`);
   t.regex(String((await once(late, 'data'))[0]), /^HTTP\/1\.1 408 /);
-  const next = eventually('there is room again', async () => (await post(LARGE)).status === 200);
+  // On a busy machine a whole body may come too late, too.
+  const posted = async () => (await post(LARGE).catch(() => undefined))?.status === 200;
+  const next = eventually('there is room again', posted);
   await eventually('it is called', () => calls.length === 1);
   calls[0]?.();
   await next;

@@ -49,7 +49,7 @@ if (first !== undefined)
     const call = async (action: string) => {
       const response = await fetch(`${service.httpUrl}/v1/actions/${action}`, {
         method: 'POST',
-        headers: { 'content-type': 'application/json', 'timeout-ms': String(Math.min(HUNG_MS, 60_000)) },
+        headers: { 'content-type': 'application/json', 'timeout-ms': String(Math.min(HUNG_MS, 300_000)) },
         body: '{}',
       });
       const { response_body: body } = (await response.json()) as { response_body: unknown };
