@@ -62,13 +62,17 @@ async function openRoute(
     connect,
     clock,
   });
-  t.teardown(async () => {
-    clock.advance(60_000);
+  /** A broker that takes long to close is waited for by the manual clock. */
+  const close = async () => {
     const closed = client.close();
     await eventually('the client is closed', async () => {
       clock.advance(1_000);
       return Promise.race([closed.then(() => true), new Promise(setImmediate)]);
     });
+  };
+  t.teardown(async () => {
+    clock.advance(60_000);
+    await close();
     const channel = await connection.createChannel();
     // A missing object closes the channel of the embedded broker.
     await channel
@@ -80,7 +84,7 @@ async function openRoute(
   /** Replies to a request as the service does. */
   const answer = (id: number | bigint, responseBody: unknown, status = 'completed') =>
     manager.addRecord(id, { status, responseBody });
-  return { manager, client, clock, taken, answer, exchange, queue, ...timePassing(clock) };
+  return { manager, client, clock, close, taken, answer, exchange, queue, ...timePassing(clock) };
 }
 
 function optionsOf({ url, oauthUrl, clientId, clientSecret }: StandInManager) {
@@ -221,7 +225,7 @@ for (const broker of brokers()) {
       connections.push(connection);
       return connection;
     };
-    const { client, manager, clock, taken } = await openRoute(t, broker, { connect });
+    const { client, close, manager, clock, taken } = await openRoute(t, broker, { connect });
     await eventually('it is connected', () => client.problem === undefined);
     connections[0]?.emit('blocked', 'low on memory');
     const late = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 1_000 }));
@@ -234,14 +238,14 @@ for (const broker of brokers()) {
     });
     connections[0]?.emit('unblocked');
     await eventually('one is published', () => taken.length > 0);
-    await client.close();
+    await close();
     t.is((await inTime).code, 'outcome_unknown');
     t.is(taken.length, 1);
   });
 
   test.serial(over('a request whose call has ended before it could be written is not sent'), async (t) => {
     const link = faultyLink(broker);
-    const { client, manager, taken } = await openRoute(t, broker, link);
+    const { client, close, manager, taken } = await openRoute(t, broker, link);
     await eventually('it is connected', () => client.problem === undefined);
     link.withholdConfirms();
     const release = link.holdChannels();
@@ -259,7 +263,7 @@ for (const broker of brokers()) {
     release();
     calls.push(failure(t, client.call('list_machines', { timeoutMs: LONG_MS })));
     await eventually('the next is published', () => taken.some(({ id }) => Number(id) === 3));
-    await client.close();
+    await close();
     await Promise.all(calls);
     t.deepEqual(
       taken.map(({ id }) => Number(id)),

@@ -285,7 +285,9 @@ if (rabbit !== undefined) {
     t.is(lines[1].content_base64, '/wA=');
     t.is(await queues.waiting('errors'), 2);
     await writeFile(file, 'kept');
-    t.is((await queues.errors('export', '--output', file)).code, 1);
+    const again = await queues.errors('export', '--output', file);
+    t.is(again.code, 2);
+    t.regex(again.stderr, /this file exists, and no file is overwritten/);
     t.is(await readFile(file, 'utf8'), 'kept');
   });
 
