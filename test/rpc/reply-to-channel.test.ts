@@ -67,6 +67,7 @@ test('a reply goes to the queue that its request names, by its connection while 
           type: 'reply',
           timestamp: 1_800_000_000,
           appId: 'fleet-manager',
+          headers: undefined,
         },
         { signal, by: connection, until: 42 },
       ],
