@@ -3,15 +3,17 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { connect } from 'amqplib';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { parseTokensFile } from '../src/access/http-tokens-file.js';
 import { readPolicy } from '../src/access/read-policy.js';
 import { readClustersFile } from '../src/clusters/clusters-file.js';
 import { httpStatusOf } from '../src/gateway/http-status.js';
 import { readEnvelope } from '../src/rpc/envelope.js';
+import { patternOf, shownCommands } from './documents/console.js';
 import { type DocumentWorld, openDocumentWorld } from './documents/document-world.js';
 import { type Block, blocksOf, pagesForPeople } from './documents/page-blocks.js';
-import { runBlock, runUntil } from './documents/run-block.js';
+import { runBlock, runOnTerminal, runUntil } from './documents/run-block.js';
 import { rabbitmq } from './support/brokers.js';
 import { noteSkipped } from './support/note-skipped.js';
 import { inRepository, REPOSITORY } from './support/repository.js';
@@ -61,6 +63,15 @@ const CHECKS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     },
   },
   'docs/access.md': {
+    '$ fleet-manager policy check': async (t, { text }) => {
+      const { world } = t.context;
+      const files = { POLICY_FILE: 'policy.yaml', CLUSTERS_FILE: 'clusters.json' };
+      for (const block of await blocksOf('docs/access.md')) {
+        const file = { yaml: files.POLICY_FILE, json: files.CLUSTERS_FILE }[block.language];
+        if (file !== undefined) await writeFile(join(world.directory, file), block.text);
+      }
+      await shows(t, text, { env: { ...world.env, ...files } });
+    },
     '# yaml-language-server': (t, { text }) => t.is(readPolicy(text).rules.length, 5),
     '{\n  "prod-eu"': (t, { text }) =>
       t.deepEqual([...readClustersFile(text, 49_153).names.values()], ['prod-eu', 'prod-us', 'test']),
@@ -135,6 +146,15 @@ const CHECKS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     'curl -s http://127.0.0.1:8080/openapi.json': writes('openapi.json', /"openapi": ?"3\.1/),
   },
   'docs/operating.md': {
+    '$ fleet-manager errors list': async (t, { text }) => {
+      await addDeadMessages(t);
+      await showsErrors(t, text);
+    },
+    '$ fleet-manager errors show': async (t, { text }) => showsErrors(t, text),
+    // One of the two is refused.
+    '$ fleet-manager errors replay': async (t, { text }) => showsErrors(t, text, 2),
+    '$ fleet-manager errors drop': async (t, { text }) => showsErrors(t, text),
+    '$ fleet-manager errors export': async (t, { text }) => showsErrors(t, text),
     'cp "$(npm root --global)': installs,
     'systemd-run --pipe': async (t, { text }) => {
       const folder = await systemFolder(t);
@@ -202,6 +222,15 @@ test('each block of commands and of configuration on the pages is in the table, 
   );
 });
 
+test('each block says what it is, and only blocks that are run show commands', async (t) => {
+  for (const page of await pagesForPeople())
+    for (const { language, line, text } of await blocksOf(page)) {
+      t.not(language, '', `${page}:${line} has no language; output alone is \`text\``);
+      if (language === 'text')
+        t.notRegex(text, /^\$ /m, `${page}:${line} shows a command: it is \`console\``);
+    }
+});
+
 test('each block of commands can be copied as it is', async (t) => {
   for (const page of await pagesForPeople())
     for (const { language, line, text } of await blocksOf(page)) {
@@ -230,6 +259,93 @@ if (rabbitmq() !== undefined) {
         await check(t, block);
         t.pass();
       });
+}
+
+const MINUTE_MS = 60_000;
+/** A queue that no worker reads, so that what is replayed stays there. */
+const DEAD_QUEUE = 'documented';
+const deployer = {
+  'x-caller': 'deployer',
+  'x-caller-verified-by': 'broker',
+  'x-door': '',
+  'timeout-ms': 30_000,
+};
+
+/** Fills the error queue with the messages that docs/operating.md shows. */
+async function addDeadMessages(t: ExecutionContext<Context>): Promise<void> {
+  const connection = await connect(t.context.world.amqpUrl);
+  const channel = await connection.createConfirmChannel();
+  await channel.assertQueue(DEAD_QUEUE, { durable: true });
+  await channel.assertQueue(`${DEAD_QUEUE}_error`, { durable: true });
+  const body = (action: string, more: object) =>
+    JSON.stringify({
+      request_body: { action, etcd_token: 'aToken0123456789aToken', action_parameters: more },
+    });
+  const lost = { 'x-may-have-begun': true };
+  for (const [text, reason, ageMs, more] of [
+    ['{"response_body":{},"status":null}', 'the message has no request_body', 26 * 60 * MINUTE_MS, {}],
+    [body('list_units', { name: 'web@*.service' }), FAILED, 11 * MINUTE_MS, lost],
+    [
+      body('restart_unit', { unit_name: 'a.service' }),
+      'its processes have ended twice, so it is not tried again',
+      8 * MINUTE_MS,
+      lost,
+    ],
+  ] as const) {
+    const at = Date.now() - ageMs;
+    channel.sendToQueue(`${DEAD_QUEUE}_error`, Buffer.from(text), {
+      persistent: true,
+      correlationId: '77',
+      replyTo: 'deployer.replies',
+      messageId: '0c7d',
+      userId: 'guest',
+      headers: {
+        'x-reason': reason,
+        'x-dead-lettered-at': at,
+        'x-ends-at': at + 30_000,
+        ...deployer,
+        ...more,
+      },
+    });
+  }
+  await channel.waitForConfirms();
+  await connection.close();
+}
+
+/** The same with the ids and the cluster that this error queue has. */
+async function showsErrors(t: ExecutionContext<Context>, text: string, exitCode = 0): Promise<void> {
+  const { directory, env: given } = t.context.world;
+  const env = { ...given, QUEUE_NAME: DEAD_QUEUE };
+  const shown = new Map([
+    ['cf15e0737d88', 'the message has no request_body'],
+    ['b9b13a827494', FAILED],
+    ['23449a5098ae', 'its processes'],
+  ]);
+  const listed = await runBlock(t, 'fleet-manager errors list --json', { env, directory });
+  const { messages } = JSON.parse(listed) as {
+    messages: { id: string; reason: string; cluster: string | null }[];
+  };
+  let written = text.replaceAll('fleet_manager"', 'guest"');
+  for (const [id, reason] of shown) {
+    const message = messages.find((each) => each.reason.startsWith(reason));
+    if (message === undefined) continue;
+    written = written.replaceAll(id, message.id).replaceAll(id.slice(0, 4), message.id.slice(0, 4));
+    if (message.cluster !== null) written = written.replaceAll('3eb1bd4399', message.cluster);
+  }
+  await shows(t, written, { env, exitCode });
+}
+
+const FAILED = "the service failed to handle it; the service's log has the reason";
+
+/** The commands of a `console` block print on a terminal what it shows. */
+async function shows(
+  t: ExecutionContext<Context>,
+  text: string,
+  options: { env?: DocumentWorld['env']; exitCode?: number } = {},
+): Promise<void> {
+  const { directory, env } = t.context.world;
+  for (const { command, output } of shownCommands(text))
+    t.regex(await runOnTerminal(t, command, { env, directory, ...options }), patternOf(output), command);
 }
 
 /** The block ends well, and prints this. */

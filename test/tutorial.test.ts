@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { startSandbox } from '../src/sandbox/sandbox.js';
 import { patternOf, shownCommands } from './documents/console.js';
 import { type Block, blocksOf } from './documents/page-blocks.js';
-import { runBlock, startBlock } from './documents/run-block.js';
+import { runBlock, runOnTerminal, startBlock } from './documents/run-block.js';
 import { rabbitmq } from './support/brokers.js';
 import { eventually } from './support/eventually.js';
 import { ownBroker } from './support/own-broker.js';
@@ -30,7 +30,7 @@ test('output shown on a page is a pattern: what differs each time does not count
 
 const broker = rabbitmq();
 if (broker !== undefined)
-  test('the commands of the tutorial print what it shows, one after another', async (t) => {
+  test('the commands of the tutorial print on a terminal what it shows, one after another', async (t) => {
     const world = await openWorld(t);
     let service: ReturnType<typeof startBlock> | undefined;
     const start = async (text: string) => {
@@ -59,7 +59,7 @@ async function shows(
   world: Awaited<ReturnType<typeof openWorld>>,
 ): Promise<void> {
   for (const { command, output } of shownCommands(text))
-    t.regex(await runBlock(t, command, world), patternOf(output), `${PAGE}:${line}: ${command}`);
+    t.regex(await runOnTerminal(t, command, world), patternOf(output), `${PAGE}:${line}: ${command}`);
 }
 
 /** A folder like a clone, the cluster of the reader, and a RabbitMQ with its command. */

@@ -20,6 +20,17 @@ export async function runBlock(
   return output();
 }
 
+/** Runs a command as in a terminal of 200 columns without colours, where tables are printed. @returns what it shows */
+export async function runOnTerminal(
+  t: ExecutionContext,
+  command: string,
+  options: RunOptions & { exitCode?: number },
+): Promise<string> {
+  const env = { ...options.env, SHELL: '/bin/bash', TERM: 'dumb', SHOWN: command };
+  const typed = `script -qec 'stty cols 200; eval "$SHOWN"' /dev/null`;
+  return (await runBlock(t, typed, { ...options, env })).replaceAll('\r\n', '\n');
+}
+
 /** Runs a block that goes on, until it has printed this; then it is stopped as by Ctrl+C. @returns what it printed */
 export async function runUntil(
   t: ExecutionContext,
