@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type Ended, type RunningCli, startProgram } from './commands/cli-process.js';
-import { followPage } from './support/followed-page.js';
+import { followPage } from './documents/followed-page.js';
 import { REPOSITORY } from './support/repository.js';
 
 /** What `npm pack` builds from and packs. */

@@ -2,15 +2,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type RunningCli, startProgram } from '../commands/cli-process.js';
-import { inRepository } from './repository.js';
-
-/** A fenced block of a page. */
-interface Block {
-  /** Its first line in the page. */
-  line: number;
-  language: string;
-  text: string;
-}
+import { blocksOf } from './page-blocks.js';
 
 export interface FollowOptions {
   /** The folder in which a reader begins. */
@@ -32,22 +24,18 @@ export async function followPage(
   { directory, env, replace }: FollowOptions,
 ): Promise<number> {
   const reader = new Reader(t, directory, env);
-  const blocks = blocksOf(await readFile(inRepository(page), 'utf8'));
+  const blocks = await blocksOf(page);
   for (const { line, language, text } of blocks) {
-    const written = Object.entries(replace).reduce((all, [from, to]) => all.replaceAll(from, to), text);
+    const written = Object.entries(replace).reduce(
+      (all, [from, to]) => all.replaceAll(from, to),
+      `${text}\n`,
+    );
     await reader.follow(language, written).catch((cause: unknown) => {
       throw new Error(`${page}:${line} does not work`, { cause });
     });
   }
   await reader.stopService();
   return blocks.length;
-}
-
-function blocksOf(page: string): Block[] {
-  return [...page.matchAll(/^( *)```(.*)\n([\s\S]*?)^ *```$/gm)].map((match) => {
-    const [, , language = '', text = ''] = match;
-    return { line: page.slice(0, match.index).split('\n').length, language, text };
-  });
 }
 
 class Reader {
