@@ -41,7 +41,7 @@ const PLUGINS = (directory: string) => ({
         }));
       },
     });`,
-  // Waits until so many of them run, and then calls an action.
+  // Waits until the other one runs, calls an action, and waits until the other one has called it.
   roll: `${IMPORTS}
     export default defineAction({
       name: 'roll', summary: 'Calls another action.', target: 'none', effect: 'change', redelivery: 'run-again', result,
@@ -50,10 +50,15 @@ const PLUGINS = (directory: string) => ({
       }),
       inject: { actions: Actions },
       handle: async ({ parameters: { own, unit, calls, until, catches }, id, repeated }, { actions }) => {
-        appendFileSync(${JSON.stringify(directory)} + '/' + id, '');
-        while (until !== undefined && !existsSync(${JSON.stringify(directory)} + '/' + until)) await sleep(5);
+        const both = async (step) => {
+          appendFileSync(${JSON.stringify(directory)} + '/' + id + step, '');
+          while (until !== undefined && !existsSync(${JSON.stringify(directory)} + '/' + until + step)) await sleep(5);
+        };
+        await both('.begun');
         const called = actions.call(calls, unit && { unit });
-        return { ...(await (catches ? called.catch(({ code, name }) => ({ code, name })) : called)), repeated, own };
+        const reply = await (catches ? called.catch(({ code, name }) => ({ code, name })) : called);
+        await both('.called');
+        return { ...reply, repeated, own };
       },
     });`,
 });

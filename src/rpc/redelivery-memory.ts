@@ -144,12 +144,19 @@ export class RedeliveryMemory<R> {
     running.fail(error);
   }
 
-  /** Forgets a request that was released, and that another worker may take now. */
-  forget(key: string): void {
-    if (this.#entryOf(key)?.reply !== undefined) return;
-    this.#younger.delete(key);
-    // Also an earlier reply: whoever made the request again has it.
-    this.#older.delete(key);
+  /**
+   * What is known of a request that was released now, to be forgotten when another worker may take it. By then this process may have
+   * released it again, and what it knows of that stays.
+   * @returns a function that forgets it
+   */
+  forgetting(key: string): () => void {
+    const entry = this.#entryOf(key);
+    return () => {
+      if (this.#entryOf(key) !== entry || entry?.reply !== undefined) return;
+      this.#younger.delete(key);
+      // Also an earlier reply: whoever made the request again has it.
+      this.#older.delete(key);
+    };
   }
 
   #entryOf(key: string): Entry<R> | undefined {

@@ -296,9 +296,10 @@ export class RpcHandler {
       await this.#sendRefusal(handled.refused, request, handled.channels);
       return this.#deadLetter(request.delivery, handled.refused, 'invalid');
     }
+    const forget = request.key === undefined ? undefined : this.#memory.forgetting(request.key);
     const isGone = await this.#passOn(request, handled);
     // Whoever takes it now may begin it.
-    if (isGone && request.key !== undefined) this.#memory.forget(request.key);
+    if (isGone) forget?.();
   }
 
   /** @returns whether it was published again, and acknowledged */

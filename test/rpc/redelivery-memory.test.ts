@@ -90,7 +90,7 @@ test('a released request that another worker may take now is forgotten, a reply 
     await end('released', undefined);
     await end('settled', 'answer');
     for (let n = 0; n < others; n++) await end(`other ${n}`, 'answer');
-    for (const key of ['released', 'settled', 'unknown']) memory.forget(key);
+    for (const key of ['released', 'settled', 'unknown']) memory.forgetting(key)();
     t.deepEqual(memory.recall('released'), { state: 'unknown' });
     t.deepEqual(memory.recall('settled'), { state: 'settled', reply: 'answer' });
   }
@@ -103,8 +103,20 @@ test('a released request that another worker may take now gets no reply of an ea
   track(memory, 'key', Promise.resolve(undefined), bytes, NEW);
   await settled();
   t.deepEqual(memory.recall('key'), RELEASED);
-  memory.forget('key');
+  memory.forgetting('key')();
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
+});
+
+test('what is known of a request that was released again meanwhile is not forgotten', async (t) => {
+  const memory = new RedeliveryMemory<string>(new ManualClock());
+  const release = (mustRunAlone: boolean) => memory.released(memory.begin('key', NEW), mustRunAlone);
+  for (const before of ['nothing', 'a release']) {
+    if (before === 'a release') release(false);
+    const forget = memory.forgetting('key');
+    release(true);
+    forget();
+    t.like(memory.recall('key'), { state: 'released', mustRunAlone: true }, before);
+  }
 });
 
 test('a redelivery waits for the running request and gets its reply', async (t) => {

@@ -174,31 +174,43 @@ for (const broker of brokers()) {
     }
   });
 
-  test(over('a request whose shared process ended runs alone also when it could not be moved'), async (t) => {
-    const isolated: boolean[] = [];
-    let end = () => {};
-    const run = async ({ work, isAlone }: IsolatedCall) => {
-      if (work === 'check') return {};
-      isolated.push(isAlone);
-      if (isAlone) return { text: 'done' };
-      await new Promise<void>((resolve) => (end = resolve));
-      throw new MustRunAlone('exit code 7');
-    };
-    const isolation = { enter: async () => ({ run, leave: () => {} }), run };
-    const queue = `test_${randomUUID()}`;
-    await makeQueue(broker, `${queue}_suspects`);
-    const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
-    const link = faultyLink(broker);
-    const id = suspects.sendRaw(REQUEST, { messageId: 'm', persistent: true });
-    await loseWorker(broker, `${queue}_suspects`, 1);
-    await serveRequests(t, { ...broker, connect: link.connect }, [telling], { queue, isolation });
-    await eventually('it runs', () => isolated.length === 1);
-    link.refuseAndCut();
-    end();
-    t.deepEqual((await suspects.replyFor(id)).answer.response_body, { text: 'done' });
-    t.is(link.counts.refused, 1);
-    t.deepEqual(isolated, [false, true]);
-  });
+  // The confirmation of the message by which it came is late, or not, when its process ends.
+  for (const isLate of [false, true])
+    test(
+      over(
+        `a request whose shared process ended runs alone also when it could not be moved${isLate ? ', and the last move was just confirmed' : ''}`,
+      ),
+      async (t) => {
+        const isolated: boolean[] = [];
+        let end = () => {};
+        const run = async ({ work, isAlone }: IsolatedCall) => {
+          if (work === 'check') return {};
+          isolated.push(isAlone);
+          if (isAlone) return { text: 'done' };
+          await new Promise<void>((resolve) => (end = resolve));
+          throw new MustRunAlone('exit code 7');
+        };
+        const isolation = { enter: async () => ({ run, leave: () => {} }), run };
+        const queue = `test_${randomUUID()}`;
+        await makeQueue(broker, `${queue}_suspects`);
+        const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
+        const link = faultyLink(broker);
+        if (isLate) link.withholdConfirms(`${queue}_suspects`);
+        const id = suspects.sendRaw(REQUEST, { messageId: 'm', persistent: true });
+        await loseWorker(broker, `${queue}_suspects`, 1);
+        await serveRequests(t, { ...broker, connect: link.connect }, [telling], { queue, isolation });
+        await eventually('it runs', () => isolated.length === 1);
+        link.refuseAndCut();
+        end();
+        if (isLate) {
+          await eventually('its move is not confirmed yet', () => link.counts.withheld === 1);
+          link.passWithheld();
+        }
+        t.deepEqual((await suspects.replyFor(id)).answer.response_body, { text: 'done' });
+        t.is(link.counts.refused, 1);
+        t.deepEqual(isolated, [false, true]);
+      },
+    );
 
   test(
     over(

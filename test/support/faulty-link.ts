@@ -5,9 +5,11 @@ import { cuttable, type TestBroker } from './brokers.js';
 /** A connection to a broker, with faults that the test controls. */
 export interface FaultyLink {
   connect: Connect;
-  /** From now on no confirmation gets through; what is published arrives anyway. */
-  withholdConfirms(): void;
+  /** From now on no confirmation gets through, or none of messages for this queue; what is published arrives anyway. */
+  withholdConfirms(queue?: string): void;
   passConfirms(): void;
+  /** Lets the confirmations through that are withheld so far, too. */
+  passWithheld(): void;
   /** Closes the channels whose confirmations are withheld, as a broker does over some message that it refuses. */
   refuseWithheld(): void;
   /** Blocks new connections. The returned function unblocks them, including pending ones. */
@@ -30,8 +32,8 @@ export interface FaultyLink {
 export function faultyLink(broker: TestBroker): FaultyLink {
   const { connect: make, cut } = cuttable(broker);
   const counts = { asked: 0, made: 0, open: 0, refused: 0, withheld: 0 };
-  let withheld = false;
-  const withheldOn = new Set<ConfirmChannel>();
+  let isWithheld = (_queue: string): boolean => false;
+  const withheldOn = new Map<ConfirmChannel, (() => void)[]>();
   let refuses = false;
   let cutsAtChannel = false;
   let gate: Promise<void> | undefined;
@@ -64,9 +66,9 @@ export function faultyLink(broker: TestBroker): FaultyLink {
           return true;
         }
         return publish(exchange, routingKey, content, given, (error, ok) => {
-          if (!withheld) return confirmed?.(error, ok);
+          if (!isWithheld(routingKey)) return confirmed?.(error, ok);
           counts.withheld++;
-          withheldOn.add(channel);
+          withheldOn.set(channel, [...(withheldOn.get(channel) ?? []), () => confirmed?.(error, ok)]);
         });
       };
       return channel;
@@ -80,13 +82,18 @@ export function faultyLink(broker: TestBroker): FaultyLink {
   };
   return {
     connect,
-    withholdConfirms: () => (withheld = true),
-    passConfirms: () => (withheld = false),
+    withholdConfirms: (only) => (isWithheld = (queue) => only === undefined || queue === only),
+    passConfirms: () => (isWithheld = () => false),
+    passWithheld: () => {
+      isWithheld = () => false;
+      for (const confirmations of withheldOn.values()) for (const confirm of confirmations) confirm();
+      withheldOn.clear();
+    },
     refuseWithheld: () => {
       const refusal = new Error(
         'Channel closed by server: 403 (ACCESS-REFUSED) with message "ACCESS_REFUSED"',
       );
-      for (const channel of withheldOn) channel.emit('error', Object.assign(refusal, { code: 403 }));
+      for (const channel of withheldOn.keys()) channel.emit('error', Object.assign(refusal, { code: 403 }));
       withheldOn.clear();
     },
     hold: () => {
