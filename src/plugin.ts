@@ -5,6 +5,7 @@ export {
   type Action,
   type ActionDefinition,
   type ActionRequest,
+  type ActionWithResult,
   CONTRACT_VERSION,
   defineAction,
   isAction,

@@ -2,21 +2,23 @@
  * `fleet-manager/testing`: runs an action on a sandbox, for the tests of plugins. CONTRIBUTING.md shows a test.
  */
 import { Policy } from './access/policy.js';
-import type { Action } from './api/action.js';
+import type { Action, ActionWithResult } from './api/action.js';
 import { ActionError } from './api/action-error.js';
+import { Actions } from './api/actions.js';
 import { ANONYMOUS, type Caller } from './api/caller.js';
 import { Clock } from './api/clock.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
 import { RemoteShell } from './api/remote-shell.js';
 import { withoutRowList } from './api/row-list.js';
-import { componentsOf } from './composition.js';
+import { componentsOf, OWN_PLUGINS } from './composition.js';
 import type { ActionDescription } from './core/action-description.js';
 import type { AccessPolicy } from './core/access-policy.js';
 import type { Call, Settled } from './core/call.js';
 import { CallEventBus } from './core/call-events.js';
 import { Catalogue } from './core/catalogue.js';
 import { strictSchema } from './core/parameters.js';
+import { loadPlugins } from './core/plugin-loader.js';
 import { checkedSetting, type DeclaredSettings, type SettingValues } from './core/plugin-settings.js';
 import { prepareAction, type PreparedAction } from './core/prepare-action.js';
 import { resultCheck } from './core/result-check.js';
@@ -26,7 +28,7 @@ import { fieldsOf } from './lib/fields-of.js';
 import type { Logger } from './lib/logger.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
 import { clusterSettings, sshSettings } from './sandbox/sandbox-settings.js';
-import { type Sandbox, type SandboxOptions, startSandbox } from './sandbox/sandbox.js';
+import { type Sandbox, type SandboxOptions, type SandboxSsh, startSandbox } from './sandbox/sandbox.js';
 import type {
   CommandAnswer,
   CommandMatcher,
@@ -44,6 +46,7 @@ export type {
   MachineCommand,
   Sandbox,
   SandboxOptions,
+  SandboxSsh,
 };
 
 /** A line that an action has logged. */
@@ -69,12 +72,12 @@ export interface RunOptions {
   repeated?: boolean;
 }
 
-export interface OpenAction {
+export interface OpenAction<Result = unknown> {
   /**
    * The simulated cluster: `sandbox.cluster` adds units, reads the received requests and sets faults; `sandbox.ssh` answers
-   * commands when the action injects `RemoteShell`.
+   * commands. To read `ssh` throws when the action injects neither `RemoteShell` nor `Actions`.
    */
-  readonly sandbox: Sandbox;
+  readonly sandbox: Sandbox & { readonly ssh: SandboxSsh };
   /** The description of the action in the catalogue. */
   readonly description: ActionDescription;
   /** The lines that the action has logged, oldest first. */
@@ -88,7 +91,7 @@ export interface OpenAction {
    * @throws ActionError with the code, message and details that callers get; `cause` is what the action threw
    * @throws Error when the result does not match the schema that the action declares
    */
-  readonly run: (parameters?: unknown, options?: RunOptions) => Promise<unknown>;
+  readonly run: (parameters?: unknown, options?: RunOptions) => Promise<Result>;
   /** Ends the runs, stops the sandbox and closes all connections. Until then the sandbox keeps the process alive. */
   readonly stop: () => Promise<void>;
 }
@@ -96,7 +99,10 @@ export interface OpenAction {
 export interface OpenActionOptions extends SandboxOptions {
   /** The settings of the action, by field, checked as in the service; none by default. */
   settings?: Readonly<Record<string, unknown>>;
-  /** Other actions, which the action may call by `Actions`; none by default. They have no settings but defaults. */
+  /**
+   * Other actions, which the action may call by `Actions`, besides those of the service itself; one with the same name takes its
+   * place. They have no settings but defaults.
+   */
   actions?: readonly Action[];
 }
 
@@ -105,11 +111,15 @@ export interface OpenActionOptions extends SandboxOptions {
  * when the action injects `RemoteShell`.
  * @throws Error that names the invalid field of the action, or a setting that is wrong or missing
  */
-export async function openAction(action: Action, options: OpenActionOptions = {}): Promise<OpenAction> {
+export async function openAction<Result = unknown>(
+  action: ActionWithResult<Result>,
+  options: OpenActionOptions = {},
+): Promise<OpenAction<Result>> {
   const { clock = systemClock, settings = {}, actions: others = [] } = options;
-  const usesShell = [action, ...others].some(({ inject }) =>
-    Object.values(inject ?? {}).includes(RemoteShell),
-  );
+  const injects = (token: symbol) =>
+    [action, ...others].some(({ inject }) => Object.values(inject ?? {}).includes(token));
+  const callsOthers = injects(Actions);
+  const usesShell = callsOthers || injects(RemoteShell);
   const sandbox = await startSandbox({ ssh: usesShell, ...options });
   const defaults = readConfiguration({ env: {}, directory: '/nonexistent' });
   const components = componentsOf({
@@ -145,8 +155,10 @@ export async function openAction(action: Action, options: OpenActionOptions = {}
     const thrown = new Map<string, unknown>();
     const scopes = new WeakMap<Caller, AccessPolicy>();
     const { prefetch, concurrency, clusterConcurrency } = defaults.rpc;
+    const own = callsOthers ? await ownActions((token) => portOf(ports, token)) : [];
     const runner = new Runner({
-      catalogue: new Catalogue([noting(thrown, served), ...others.map((each) => prepare(each, {}))]),
+      // The last one with a name stays.
+      catalogue: new Catalogue([...own, ...others.map((each) => prepare(each, {})), noting(thrown, served)]),
       events: new CallEventBus(log),
       names: FIELD_NAMES,
       clock,
@@ -158,7 +170,7 @@ export async function openAction(action: Action, options: OpenActionOptions = {}
     });
     let runs = 0;
     return {
-      sandbox,
+      sandbox: withSsh(sandbox),
       description: served.description,
       logged,
       warnings,
@@ -180,7 +192,8 @@ export async function openAction(action: Action, options: OpenActionOptions = {}
         if (settled.status !== 'completed') throw failureOf(settled, thrown.get(id));
         const result = withoutRowList(settled.body);
         const problems = problemsOf(result);
-        if (problems.length === 0) return result;
+        // As the action declares it, which has just been checked.
+        if (problems.length === 0) return result as Result;
         throw new Error(`the result does not match the declared schema: ${problems.join('; ')}`);
       },
     };
@@ -188,6 +201,30 @@ export async function openAction(action: Action, options: OpenActionOptions = {}
     await close();
     throw error;
   }
+}
+
+/** The actions of the service itself. */
+async function ownActions(resolve: (token: symbol) => unknown): Promise<PreparedAction[]> {
+  const catalogue = await loadPlugins({
+    directories: [OWN_PLUGINS],
+    parametersName: FIELD_NAMES.parameters,
+    resolve,
+    clock: systemClock,
+  });
+  return catalogue.describe().flatMap(({ name }) => catalogue.find(name) ?? []);
+}
+
+function withSsh(sandbox: Sandbox): Sandbox & { readonly ssh: SandboxSsh } {
+  const { ssh } = sandbox;
+  if (ssh !== undefined) return { ...sandbox, ssh };
+  return {
+    ...sandbox,
+    get ssh(): SandboxSsh {
+      throw new TypeError(
+        'the action does not inject RemoteShell, so the machines of its sandbox accept no SSH',
+      );
+    },
+  };
 }
 
 /** Without a policy. */

@@ -7,6 +7,7 @@ import { readConfiguration } from '../src/settings/read-configuration.js';
 import { runCli, startCli } from './commands/cli-process.js';
 import { examine, isFailure } from './commands/examine.js';
 import { inRepository } from './support/repository.js';
+import { writePlugin } from './support/write-plugin.js';
 
 const KERNEL = `
 import { array, object, string } from 'yup';
@@ -122,6 +123,24 @@ fleet-manager call kernel_of_machines --cluster TOKEN --param machines=text
   );
   const all = await runCli(t, ['actions', '--docs'], { env });
   t.true(all.stdout.startsWith('# Actions\n') && all.stdout.includes(stdout));
+});
+
+test('the settings of an action are in its Markdown, and the default of a secret is not', async (t) => {
+  const source = `
+    import { number, object, string } from 'yup';
+    import { defineAction } from 'fleet-manager/plugin';
+    export default defineAction({
+      name: 'configured', summary: 'Has settings.', target: 'none', effect: 'read',
+      parameters: object({}), result: string(), handle: async () => '',
+      settings: object({
+        max: number().integer().default(5).meta({ description: 'How many.' }),
+        token: string().matches(/^[a-z]+$/).default('abc').meta({ description: 'A secret.', secret: true }),
+      }),
+    });`;
+  const plugins = await writePlugin(t, 'configured', source);
+  const { stdout } = await runCli(t, ['actions', 'configured', '--docs'], { env: { PLUGIN_PATHS: plugins } });
+  t.true(stdout.includes('| `PLUGIN_CONFIGURED_MAX` | integer, default 5 | How many. |'), stdout);
+  t.true(stdout.includes('| `PLUGIN_CONFIGURED_TOKEN` | string, matching ^[a-z]+$ | A secret. |'), stdout);
 });
 
 test('no source file names an action', async (t) => {

@@ -1,7 +1,15 @@
 import test from 'ava';
-import { mixed, number, object, string } from 'yup';
+import { array, mixed, number, object, string } from 'yup';
 import unitLogs from '../plugins/unit-logs/index.js';
-import { ActionError, Clock, defineAction, EtcdResolver, FleetTransport, unitName } from '../src/plugin.js';
+import {
+  ActionError,
+  Actions,
+  Clock,
+  defineAction,
+  EtcdResolver,
+  FleetTransport,
+  unitName,
+} from '../src/plugin.js';
 import { openAction, type SandboxOptions } from '../src/testing.js';
 import { eventually } from './support/eventually.js';
 import { ManualClock } from './support/manual-clock.js';
@@ -66,8 +74,8 @@ test('a fault of the sandbox reaches the action, and another cluster can be sele
 test('an action that uses the shell can run commands on machines', async (t) => {
   const { run, sandbox, stop } = await openAction(unitLogs);
   t.teardown(stop);
-  t.regex(String(await run({ unit_name: 'web@1.service', lines: 2 })), /^.+\n.+\n$/);
-  t.like(sandbox.ssh?.commands.at(-1), { argv: { 0: 'journalctl' } });
+  t.regex(await run({ unit_name: 'web@1.service', lines: 2 }), /^.+\n.+\n$/);
+  t.like(sandbox.ssh.commands.at(-1), { argv: { 0: 'journalctl' } });
 });
 
 test('an invalid action is refused, and its sandbox is stopped', async (t) => {
@@ -215,6 +223,58 @@ test('settings are checked as in the service, and the action gets them with defa
   t.is(await run(), 'aaa');
   await t.throwsAsync(openAction(configured, { settings: { limit: 'x', uri: 'a' } }), {
     message:
-      /^the settings are wrong: the action declares no setting 'uri'; PLUGIN_COUNT_UNITS_URL is not set, .*; PLUGIN_COUNT_UNITS_LIMIT must be a `number` type$/,
+      /^the settings are wrong: the action declares no setting 'uri'; PLUGIN_COUNT_UNITS_URL is not set, .*; PLUGIN_COUNT_UNITS_LIMIT must be a number$/,
+  });
+});
+
+test('an action calls the real actions of the service, and others in place of them', async (t) => {
+  const caller = defineAction({
+    name: 'call_others',
+    summary: 'Calls other actions.',
+    target: 'cluster',
+    effect: 'read',
+    parameters: object({}),
+    result: array(number().required()).required(),
+    inject: { actions: Actions },
+    async handle(_request, { actions }) {
+      const [machines, units] = await Promise.all(
+        ['list_machines', 'list_units'].map((name) => actions.call<unknown[]>(name)),
+      );
+      return [machines?.length ?? 0, units?.length ?? 0];
+    },
+  });
+  const listUnits = defineAction({
+    name: 'list_units',
+    summary: 'Lists one unit.',
+    target: 'cluster',
+    effect: 'read',
+    parameters: object({}),
+    result: mixed().meta({ ...anything, format: 'anything' }),
+    handle: async () => ['one'],
+  });
+  const units = [{ name: 'a.service' }, { name: 'b.service' }];
+  for (const [actions, expected] of [
+    [[], [3, 2]],
+    [[listUnits], [3, 1]],
+  ] as const) {
+    const { run, stop } = await openAction(caller, { units, actions });
+    t.teardown(stop);
+    // What it returns has the type that the action declares.
+    const found: number[] = await run();
+    t.deepEqual(found, [...expected]);
+  }
+});
+
+test('what a test says of the sandbox is checked', async (t) => {
+  const wrong = { units: [{ name: 'a.service', state: 'failed' }] };
+  await t.throwsAsync(openAction(usePorts, wrong), {
+    message: /has no field 'state': .* name, options, desiredState, behaviour; .* 'fails-at-start'$/,
+  });
+  const { sandbox } = await open(t);
+  t.throws(() => sandbox.ssh, { message: /^the action does not inject RemoteShell/ });
+  const logs = await openAction(unitLogs);
+  t.teardown(logs.stop);
+  t.throws(() => logs.sandbox.ssh.fail({ kind: 'refuse', machine: '127.0.0.9' }), {
+    message: /127\.0\.0\.9/,
   });
 });

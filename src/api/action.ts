@@ -157,6 +157,14 @@ export interface Action {
   dispose?(): void | Promise<void>;
 }
 
+/** An action with the type of its result, as callers of its test get it. */
+export interface ActionWithResult<Result> extends Action {
+  handle(
+    request: ActionRequest<unknown, Cluster | undefined>,
+    injected: Record<string, unknown>,
+  ): Promise<Result>;
+}
+
 /** Declares an action; a plugin's entry file exports the returned value as its default export. */
 export function defineAction<
   P extends ObjectSchema<AnyObject>,
@@ -164,14 +172,14 @@ export function defineAction<
   T extends Target,
   const I extends Record<string, Token<unknown>> = Record<never, never>,
   S extends ObjectSchema<AnyObject> = ObjectSchema<Record<never, never>>,
->(definition: ActionDefinition<P, R, T, I, S>): Action {
+>(definition: ActionDefinition<P, R, T, I, S>): ActionWithResult<InferType<R>> {
   const action: unknown = Object.freeze({
     contract: CONTRACT_VERSION,
     ...definition,
     [ACTION]: CONTRACT_VERSION,
   });
   // The definition's types can be dropped: the service checks the parameters before it calls `handle`.
-  return action as Action;
+  return action as ActionWithResult<InferType<R>>;
 }
 
 /** Whether a value was made by `defineAction`, of this copy of the package or of another copy. */

@@ -1,12 +1,19 @@
 import type { ActionDescription } from '../core/action-description.js';
-import type { JsonSchema } from '../core/json-schema.js';
+import { type JsonSchema, jsonSchemaOf } from '../core/json-schema.js';
+import type { DeclaredSetting } from '../core/plugin-settings.js';
 import { exampleCall } from './example-call.js';
 import { descriptionOf, isSchema, propertiesOf, typeText } from './schema-text.js';
 
 const TARGETS = { cluster: 'needs a cluster', optional: 'may have a cluster', none: 'uses no cluster' };
 
+/** The settings that an action declares; none by default. */
+export type SettingsOf = (action: string) => readonly DeclaredSetting[];
+
 /** The catalogue as a page of Markdown. */
-export function actionsPage(actions: readonly ActionDescription[]): string {
+export function actionsPage(
+  actions: readonly ActionDescription[],
+  settingsOf: SettingsOf = () => [],
+): string {
   const rows = actions.map((action) => [
     `[\`${action.name}\`](#${action.name})`,
     action.effect,
@@ -19,12 +26,12 @@ export function actionsPage(actions: readonly ActionDescription[]): string {
     '',
     'In the names of fields `[]` is each item of a list, and `*` each key of a map.',
     '',
-    ...actions.map(actionSection),
+    ...actions.map((each) => actionSection(each, settingsOf(each.name))),
   ].join('\n');
 }
 
 /** One action as a section of Markdown. */
-export function actionSection(action: ActionDescription): string {
+export function actionSection(action: ActionDescription, settings: readonly DeclaredSetting[] = []): string {
   const { name, summary, effect, target, redelivery, timeout_ms: timeoutMs, result } = action;
   const again = redelivery === 'refuse' ? 'not run again' : 'run again';
   const about = descriptionOf(result);
@@ -37,6 +44,7 @@ export function actionSection(action: ActionDescription): string {
     '',
     ...parameterTable(action),
     '',
+    ...spaced(settingTable(settings)),
     `Result: ${typeText(result)}.${about === '' ? '' : ` ${about}`}`,
     '',
     ...spaced(resultTable(action)),
@@ -57,6 +65,16 @@ export function parameterTable({ parameters }: ActionDescription): string[] {
 export function resultTable({ result }: ActionDescription): string[] {
   const rows = fieldRows(result, '', 'result');
   return rows.length === 0 ? [] : table(['field', 'type', 'meaning'], rows);
+}
+
+/** What operators set for the action; without the defaults of secrets. */
+function settingTable(settings: readonly DeclaredSetting[]): string[] {
+  const rows = settings.map((setting) => {
+    const standard =
+      setting.secret || setting.default === undefined ? '' : `, default ${JSON.stringify(setting.default)}`;
+    return [`\`${setting.name}\``, `${typeText(jsonSchemaOf(setting.schema))}${standard}`, setting.about];
+  });
+  return rows.length === 0 ? [] : table(['setting', 'type', 'meaning'], rows);
 }
 
 function spaced(lines: readonly string[]): readonly string[] {

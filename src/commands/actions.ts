@@ -28,7 +28,8 @@ export async function actions(
   const format = formatOf(options, 'table');
   const columns = namedColumns(COLUMNS, options.columns);
   const { plugins, environment, watchdogSeconds } = readConfiguration(source);
-  const all = (await describeActions({ plugins, environment, watchdogSeconds })).describe();
+  const catalogue = await describeActions({ plugins, environment, watchdogSeconds });
+  const all = catalogue.describe();
   const chosen = name === undefined ? all : all.filter((each) => each.name === name);
   if (name !== undefined && chosen.length === 0) {
     throw new UsageError(
@@ -37,9 +38,11 @@ export async function actions(
   }
   const [first] = chosen;
   if (options.types) print(clientTypes(await withoutOwn(chosen)));
-  else if (options.docs)
-    print(name !== undefined && first !== undefined ? actionSection(first) : actionsPage(chosen));
-  else if (format !== 'table') printUnchanged(await formatted(name === undefined ? chosen : first, format));
+  else if (options.docs) {
+    const settingsOf = (action: string) => catalogue.settings.served.get(action)?.all ?? [];
+    const isOne = name !== undefined && first !== undefined;
+    print(isOne ? actionSection(first, settingsOf(name)) : actionsPage(chosen, settingsOf));
+  } else if (format !== 'table') printUnchanged(await formatted(name === undefined ? chosen : first, format));
   else if (name !== undefined && first !== undefined) print(`${detailsOf(first)}\n`);
   else {
     const rows = chosen.map((action) => columns.map(({ text }) => text(action)));

@@ -40,7 +40,8 @@ function remedyOf(code: string, body: unknown): string | undefined {
   const wrong = Array.isArray(fields) ? fields.map((each) => String(fieldsOf(each).field)) : [];
   if (wrong.includes('request_body.etcd_token'))
     return 'give the etcd token of the cluster, or its name: in FLEET_MANAGER_CLUSTER, or by --cluster TOKEN';
-  if (code === 'invalid_parameters')
+  // One that has a value, though a wrong one, was given in the right way.
+  if (code === 'invalid_parameters' && /\brequired\b/.test(errorBodyOf(body).errors.join(' ')))
     return 'give one parameter as --param NAME=VALUE, or all parameters as --params JSON';
   if (code === 'unknown_action' && Array.isArray(actions))
     return `the actions of the service are ${actions.join(', ')}`;

@@ -71,6 +71,10 @@ function boundsOf({ minLength, prefixItems, ...schema }: JsonSchema): string[] {
     range(minLength === 1 ? undefined : minLength, schema.maxLength, ' characters'),
     // The types of a tuple already show its length.
     prefixItems === undefined ? range(schema.minItems, schema.maxItems, ' items') : '',
+    // A format says it in words, and nobody reads a long one.
+    typeof schema.pattern === 'string' && schema.format === undefined && schema.pattern.length <= 60
+      ? `matching ${schema.pattern}`
+      : '',
   ].filter((each) => each !== '');
 }
 

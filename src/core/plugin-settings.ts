@@ -135,10 +135,23 @@ export function checkedSetting(
     if (!ValidationError.isError(error)) throw error;
     // The message of a test of its own may quote the value.
     if (secret) return { problems: [`${name} is not what its action accepts: ${about}`] };
-    const problems = error.errors.map((each) => withoutValue(each.replace(/^this\b/, () => name)));
+    const problems = (error.inner.length > 0 ? error.inner : [error]).map((each) =>
+      each.type === 'typeError'
+        ? `${each.path || name} must be ${TYPES[String(each.params?.type)] ?? 'of another type'}`
+        : withoutValue(each.message.replace(/^this\b/, () => name)),
+    );
     return { problems: problems.map((each) => (each.includes(name) ? each : `${name}: ${each}`)) };
   }
 }
+
+/** How an operator writes a value of a type, in the environment and in the configuration file. */
+const TYPES: Readonly<Record<string, string>> = {
+  number: 'a number',
+  boolean: 'true or false',
+  string: 'a text',
+  array: 'a list: its items separated by commas, or a list of JSON',
+  object: 'an object of JSON',
+};
 
 function isValid(schema: Schema, value: unknown): boolean {
   return schema.isValidSync(value, { strict: true });
@@ -160,6 +173,9 @@ export function fromText(schema: Schema, text: string): unknown {
       const { innerType } = schema as Schema & { innerType?: Schema };
       if (innerType === undefined || !['string', 'number', 'boolean'].includes(innerType.type))
         return fromJson(text);
+      const list = fromJson(text);
+      // A pattern can begin with a bracket too.
+      if (Array.isArray(list) && list.every((each) => typeof each === innerType.type)) return list;
       const items = text.split(',').map((each) => each.trim());
       return items.filter((each) => each !== '').map((each) => fromText(innerType, each));
     }

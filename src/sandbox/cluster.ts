@@ -214,7 +214,9 @@ export class ClusterState {
   addUnits(units: number | readonly SandboxUnit[]): string[] {
     this.#events.runDue();
     const list = typeof units === 'number' ? this.#generatedUnits(units) : units;
-    for (const { name, options = SLEEP, desiredState = 'launched', behaviour } of list) {
+    for (const unit of list) {
+      requireUnit(unit);
+      const { name, options = SLEEP, desiredState = 'launched', behaviour } = unit;
       if (!isUnitName(name) || this.#units.has(name)) throw new TypeError(`cannot add the unit '${name}'`);
       if (behaviour !== undefined) this.behave(name, behaviour);
       const record = this.#newRecord(name, options, desiredState);
@@ -415,4 +417,22 @@ function isPoisoned({ desiredState }: UnitRecord): boolean {
 /** Ordered by code unit, as Go's string comparison orders ASCII. */
 function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
+}
+
+const UNIT_FIELDS = Object.keys({
+  name: true,
+  options: true,
+  desiredState: true,
+  behaviour: true,
+} satisfies Record<keyof SandboxUnit, true>);
+
+/** A test in JavaScript may give any value. */
+function requireUnit(unit: unknown): void {
+  const shape = `a unit is an object with ${UNIT_FIELDS.join(', ')}`;
+  if (typeof unit !== 'object' || unit === null) throw new TypeError(`${shape}, not ${String(unit)}`);
+  const unknown = Object.keys(unit).find((key) => !UNIT_FIELDS.includes(key));
+  if (unknown !== undefined)
+    throw new TypeError(
+      `a unit of the sandbox has no field '${unknown}': ${shape}; one that has failed has the behaviour 'fails-at-start'`,
+    );
 }

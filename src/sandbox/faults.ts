@@ -34,13 +34,13 @@ export type Fault =
  * - `not-run`: the login shell ends with this status and output, without running the command
  */
 export type SshFault =
-  | { kind: 'refuse'; host?: string }
+  | { kind: 'refuse'; machine?: string }
   | ({ kind: 'hang' | 'drop' } & CommandAim)
   | ({ kind: 'exit' | 'not-run'; status: number; stdout?: string; stderr?: string } & CommandAim);
 
 interface CommandAim {
-  /** Only commands on this address. */
-  host?: string;
+  /** Only commands on the machine with this id or address. */
+  machine?: string;
   /** Only commands that begin with this text, or match this pattern (program and arguments joined by spaces). */
   command?: string | RegExp;
   /** The number of commands that fail before the fault ends; all by default. */
@@ -102,10 +102,10 @@ export function matchesRequest({ host, method, path }: ResponseFault, target: Ta
 
 /** Whether a fault applies to this command. */
 export function matchesCommand(
-  { host, command }: CommandFault,
-  target: { host: string; argv: readonly string[] },
+  { machine, command }: CommandFault,
+  target: { host: string; machine: string; argv: readonly string[] },
 ): boolean {
-  if (host !== undefined && host !== target.host) return false;
+  if (machine !== undefined && machine !== target.host && machine !== target.machine) return false;
   return command === undefined || fits(command, target.argv.join(' '));
 }
 

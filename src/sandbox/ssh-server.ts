@@ -110,9 +110,11 @@ export class SshServer {
   /**
    * Starts a simulated fault.
    * @returns a function that ends it; after `refuse`, it resolves when the machines listen again
+   * @throws TypeError when there is no such machine
    */
   fail(fault: SshFault): () => Promise<void> {
-    if (fault.kind === 'refuse') return this.#endpoints.refuse(fault.host);
+    const host = fault.machine === undefined ? undefined : this.#addressOf(fault.machine);
+    if (fault.kind === 'refuse') return this.#endpoints.refuse(host);
     const end = this.#faults.add(fault);
     return async () => end();
   }
@@ -131,10 +133,15 @@ export class SshServer {
     answer: CommandScript | readonly CommandScript[],
     { machine }: { machine?: string } = {},
   ): () => void {
-    const known = [...this.#machines].flatMap(([host, { id }]) => [host, id]);
-    if (machine !== undefined && !known.includes(machine))
-      throw new TypeError(`no machine with SSH has the id or the address ${machine}: ${known.join(', ')}`);
+    if (machine !== undefined) this.#addressOf(machine);
     return this.#scripted.add(command, answer, machine);
+  }
+
+  /** @param machine its id or its address @throws TypeError when there is no such machine */
+  #addressOf(machine: string): string {
+    for (const [host, { id }] of this.#machines) if (machine === host || machine === id) return host;
+    const known = [...this.#machines].flatMap(([host, { id }]) => [host, id]);
+    throw new TypeError(`no machine with SSH has the id or the address ${machine}: ${known.join(', ')}`);
   }
 
   /** Stops listening, closes every connection and removes the files; the sandbox calls it. */
@@ -196,7 +203,9 @@ export class SshServer {
     this.commands.push({ host, argv, sudo });
     if (this.commands.length > MAX_LOGGED) this.commands.shift();
 
-    const fault = this.#faults.next((each) => matchesCommand(each, { host, argv }));
+    const fault = this.#faults.next((each) =>
+      matchesCommand(each, { host, machine: this.#machines.get(host)?.id ?? '', argv }),
+    );
     if (fault === undefined) this.#answer(channel, wrapped, host);
     else if (fault.kind === 'exit') finish(channel, marked(mark, fault));
     else if (fault.kind === 'not-run') finish(channel, fault);
@@ -300,7 +309,10 @@ function unscriptedCommand(argv: readonly string[]): CommandResult {
   const { status, stderr } = unknownCommand(argv.join(' '));
   const words = `[${argv.map((word) => JSON.stringify(word)).join(', ')}]`;
   const how = words.length > 200 ? 'sandbox.ssh.on' : `sandbox.ssh.on(${words}, { stdout: '...' })`;
-  return { status, stderr: `${stderr}In a test, say what it prints: ${how}\n` };
+  return {
+    status,
+    stderr: `${stderr}It knows those of the service's own actions. In a test, say what this one prints: ${how}\n`,
+  };
 }
 
 /** What the wrapped command prints when its program prints this. */

@@ -53,7 +53,11 @@ const KEY_REFUSED: Record<HostKeyReason, string> = {
 
 /** `host_unreachable`, details `{ host, reason }`. The original error is only in the cause, not in the message. */
 export function hostUnreachable(host: string, reason: UnreachableReason, cause?: unknown): ActionError {
-  return new ActionError('host_unreachable', `cannot reach ${host} by SSH: ${UNREACHABLE[reason]}`, {
+  const text =
+    host === ''
+      ? 'cannot reach a machine by SSH: it has no address'
+      : `cannot reach ${host} by SSH: ${UNREACHABLE[reason]}`;
+  return new ActionError('host_unreachable', text, {
     details: { host, reason },
     cause,
   });

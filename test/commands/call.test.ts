@@ -207,10 +207,9 @@ everyWay(
   async (t, caller) => {
     const wrong = await caller('list_units', '--cluster', 'sandbox', '--param', 'name=not a name');
     t.is(wrong.code, 2);
-    t.regex(
-      wrong.stderr,
-      /^invalid_parameters: name is not a unit name or a pattern, such as .*\n-> .*--param NAME=VALUE/,
-    );
+    t.regex(wrong.stderr, /^invalid_parameters: name is not a unit name or a pattern, such as [^\n]*\n$/);
+    const missing = await caller('unit_logs', '--cluster', 'sandbox');
+    t.regex(missing.stderr, /^invalid_parameters: .*\n-> .*--param NAME=VALUE/);
     t.like(JSON.parse(wrong.stdout), {
       code: 'invalid_parameters',
       details: { fields: [{ field: 'action_parameters.name' }] },

@@ -143,7 +143,7 @@ test('a journal that may not be read is a failure, also when journalctl succeeds
   const { ssh, check } = await world(t);
   const command = /^journalctl/;
   const journal = async (fault: { status: number; stdout?: string; stderr?: string }) => {
-    const end = ssh.fail({ kind: 'exit', command, host: '127.0.0.2', ...fault });
+    const end = ssh.fail({ kind: 'exit', command, machine: '127.0.0.2', ...fault });
     const run = await check();
     await end();
     return run;
@@ -209,7 +209,7 @@ test('without the right to use sudo, the failure names sudoers and the setting',
 
 test('a machine that refuses connections, and a command that hangs, cost only their own part', async (t) => {
   const { ssh, check } = await world(t);
-  const end = ssh.fail({ kind: 'refuse', host: '127.0.0.1' });
+  const end = ssh.fail({ kind: 'refuse', machine: '127.0.0.1' });
   isFailure(
     t,
     await check(),
@@ -217,7 +217,7 @@ test('a machine that refuses connections, and a command that hangs, cost only th
     /^1 of 2 machines has no problem: 127\.0\.0\.2\ncannot reach 127\.0\.0\.1 by SSH: the connection was refused\n-> .*SSH_PORT/,
   );
   await end();
-  ssh.fail({ kind: 'hang', host: '127.0.0.1', command: 'docker' });
+  ssh.fail({ kind: 'hang', machine: '127.0.0.1', command: 'docker' });
   t.regex(
     (await check({}, 2_000)).of('machines').said,
     /^127\.0\.0\.1: `docker version` did not end within 2 s\n-> .*systemctl status docker; only the versions of Docker/m,
@@ -300,7 +300,7 @@ test('a machine whose clock is more than a second off is a warning', async (t) =
   const { ssh, check } = await world(t);
   const clock = async (offsetMs: number, format: (seconds: number) => string) => {
     const stdout = format((Date.now() + offsetMs) / 1_000);
-    const end = ssh.fail({ kind: 'exit', command: 'date', host: '127.0.0.1', status: 0, stdout });
+    const end = ssh.fail({ kind: 'exit', command: 'date', machine: '127.0.0.1', status: 0, stdout });
     const finding = (await check()).of('machines');
     await end();
     return finding;
@@ -319,9 +319,9 @@ test('however much a machine says, the lines about it are short and its problems
   const { ssh, check } = await world(t);
   const host = '127.0.0.1';
   const much = `\u001b[2J${'x'.repeat(60_000)}`;
-  ssh.fail({ kind: 'exit', command: 'docker', host, status: 1, stderr: `${much}\n` });
-  ssh.fail({ kind: 'exit', command: 'df', host, status: 0, stdout: `Capacity\na 95% /${much}\n` });
-  ssh.fail({ kind: 'exit', command: 'journalctl', host, status: 0, stdout: `${much}\n`.repeat(2) });
+  ssh.fail({ kind: 'exit', command: 'docker', machine: host, status: 1, stderr: `${much}\n` });
+  ssh.fail({ kind: 'exit', command: 'df', machine: host, status: 0, stdout: `Capacity\na 95% /${much}\n` });
+  ssh.fail({ kind: 'exit', command: 'journalctl', machine: host, status: 0, stdout: `${much}\n`.repeat(2) });
   const { said, result } = (await check()).of('machines');
   t.is(result, 'FAILED');
   t.regex(said, /^127\.0\.0\.1: docker does not work: .*x{100}/m);
@@ -332,7 +332,7 @@ test('however much a machine says, the lines about it are short and its problems
 
 test('output of df that cannot be read is not taken for a disk with room', async (t) => {
   const { ssh, check } = await world(t);
-  ssh.fail({ kind: 'exit', command: 'df', host: '127.0.0.1', status: 0, stdout: 'no table\n' });
+  ssh.fail({ kind: 'exit', command: 'df', machine: '127.0.0.1', status: 0, stdout: 'no table\n' });
   const { result, said } = (await check()).of('machines');
   t.is(result, 'warning');
   t.regex(said, /^127\.0\.0\.1: the use of the disk of \/var\/lib\/docker is not known\n-> check that `df/m);

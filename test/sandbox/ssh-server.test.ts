@@ -180,7 +180,7 @@ test('docker version has a client and a server; where the daemon is down it fail
   const stderr = 'Cannot connect to the Docker daemon. Is the docker daemon running on this host?\n';
   t.is(error.code, 'command_failed');
   t.like(error.details, { exitStatus: 1, stderr });
-  ssh.fail({ kind: 'exit', status: 0, stdout: 'up again', host: WORKER, command: 'docker version' });
+  ssh.fail({ kind: 'exit', status: 0, stdout: 'up again', machine: WORKER, command: 'docker version' });
   t.is(await run(WORKER, 'docker', 'version'), 'up again');
 });
 
@@ -302,7 +302,7 @@ test('an unknown command ends with status 127', async (t) => {
     const words = argv.map((each) => `"${each}"`).join(', ');
     const stderr =
       `sandbox: a simulated machine does not know this command: ${argv.join(' ')}\n` +
-      `In a test, say what it prints: sandbox.ssh.on([${words}], { stdout: '...' })\n`;
+      `It knows those of the service's own actions. In a test, say what this one prints: sandbox.ssh.on([${words}], { stdout: '...' })\n`;
     t.like(error.details, { exitStatus: 127, stderr });
   }
 });
@@ -527,7 +527,7 @@ test('refuse: one machine, or all, cannot be reached until the fault ends', asyn
       reason: 'refused',
     });
   await run(WEB, 'docker', 'version');
-  const endOne = ssh.fail({ kind: 'refuse', host: WEB });
+  const endOne = ssh.fail({ kind: 'refuse', machine: WEB });
   await refused(WEB);
   await run(DATA, 'docker', 'version');
   const endAll = ssh.fail({ kind: 'refuse' });
@@ -545,7 +545,7 @@ test('a fault affects only its machine and its command, until its number of time
       () => 0,
       (error: { details?: { exitStatus?: number } }) => error.details?.exitStatus,
     );
-  ssh.fail({ kind: 'exit', status: 9, host: DATA, command: 'cat /proc', times: 1 });
+  ssh.fail({ kind: 'exit', status: 9, machine: DATA, command: 'cat /proc', times: 1 });
   const end = ssh.fail({ kind: 'exit', status: 8, command: /release$/ });
   t.is(await status(WEB, 'cat', '/proc/uptime'), 0);
   t.is(await status(DATA, 'docker', 'version'), 0);

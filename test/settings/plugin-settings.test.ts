@@ -83,7 +83,23 @@ test('values of the configuration file have their JSON type, and the environment
   t.deepEqual(problems, []);
   t.like(values, { url: 'http://file', maxAge: 7, dry_run: true, limits: { cpu: 1 } });
   const wrong = await settingsOf(t, FIELDS, {}, { ...file, PLUGIN_COUNT_UNITS_MAX_AGE: '5' });
-  t.regex(wrong.problems.join(), /^PLUGIN_COUNT_UNITS_MAX_AGE must be a `number` type.*; it is "5"$/);
+  t.regex(wrong.problems.join(), /^PLUGIN_COUNT_UNITS_MAX_AGE must be a number.*; it is "5"$/);
+});
+
+test('a list in the environment can be one of JSON, and what only begins like one is a pattern', async (t) => {
+  for (const [text, hosts] of [
+    ['["a,b", "c"]', ['a,b', 'c']],
+    ['[ab]*.service,c', ['[ab]*.service', 'c']],
+    ['[1]', ['[1]']],
+  ] as const) {
+    const env = { PLUGIN_COUNT_UNITS_URL: 'x', PLUGIN_COUNT_UNITS_HOSTS: text };
+    t.like((await settingsOf(t, FIELDS, env)).values, { hosts });
+  }
+  const file = { PLUGIN_COUNT_UNITS_URL: 'x', PLUGIN_COUNT_UNITS_HOSTS: 'a,b' };
+  t.regex(
+    (await settingsOf(t, FIELDS, {}, file)).problems.join(),
+    /HOSTS must be a list: its items separated by commas/,
+  );
 });
 
 test('the settings are frozen at every level', async (t) => {
@@ -110,10 +126,10 @@ test('each wrong setting is told with its value, and each missing one with its p
     of('URL'),
     'PLUGIN_COUNT_UNITS_URL is not set, and the action count_units needs it: The address of the counter.',
   );
-  t.regex(of('MAX_AGE'), /must be a `number` type; it is "4 0"$/);
-  t.regex(of('DRY_RUN'), /must be a `boolean` type; it is "yes"$/);
-  t.regex(of('SIZES'), /: \[1\] must be a `number` type; it is "1,x"$/);
-  t.regex(of('LIMITS'), /must be a `object` type; it is "\{\\"cpu\\":"$/);
+  t.regex(of('MAX_AGE'), /must be a number; it is "4 0"$/);
+  t.regex(of('DRY_RUN'), /must be true or false; it is "yes"$/);
+  t.regex(of('SIZES'), /: \[1\] must be a number; it is "1,x"$/);
+  t.regex(of('LIMITS'), /must be an object of JSON; it is "\{\\"cpu\\":"$/);
   t.regex(of('API_URL'), /must not have quotes around it/);
 });
 
@@ -258,7 +274,7 @@ test('all problems are reported at once by serve, config and doctor, and config 
   const PLUGIN_PATHS = await writePlugin(t, 'show', source('show', KEYED));
   const good = { PLUGIN_PATHS, PLUGIN_SHOW_LIMIT: 'many', PLUGIN_SHOW_KEY: key };
   const expected = [
-    /PLUGIN_SHOW_LIMIT must be a `number` type; it is "many"/,
+    /PLUGIN_SHOW_LIMIT must be a number; it is "many"/,
     /there is no setting PLUGIN_SHOW_KEYS: did you mean PLUGIN_SHOW_KEY\?/,
   ];
   for (const [env, more] of [
