@@ -124,9 +124,9 @@ export interface FleetTransport {
   unit(cluster: Cluster, name: string, options: UnitReadOptions): Promise<Unit | undefined>;
   /** The systemd states of the units, one for each unit and machine. */
   unitStates(cluster: Cluster, options: StateListOptions): Promise<UnitState[]>;
-  /** Like `units`, for a result. */
+  /** Like `units`, to be returned as the result: rows that the action does not look at, which are encoded one after the other. */
   unitRows(cluster: Cluster, options: ListOptions): Promise<RowList<Unit>>;
-  /** Like `unitStates`, for a result. */
+  /** Like `unitStates`, to be returned as the result, as with `unitRows`. */
   unitStateRows(cluster: Cluster, options: StateListOptions): Promise<RowList<UnitState>>;
   /** Changes what fleet makes of a unit, which takes a while: read its states to see it. Throws `unit_not_found`. */
   setDesiredState(cluster: Cluster, name: string, state: DesiredState, options: ChangeOptions): Promise<void>;
