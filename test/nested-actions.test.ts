@@ -145,6 +145,15 @@ if (rabbit !== undefined) {
     ]);
     t.is(new Set(lines.slice(0, 4).map(({ request }) => request)).size, 1);
     t.like(lines[1], { caller: 'anonymous', parameters: { unit: 'web@1.service' } });
+    t.deepEqual(
+      logged(worker, 'nested change started').map(({ request, action, unit, within }) => [
+        request === lines[1]?.request,
+        action,
+        unit,
+        within,
+      ]),
+      [[true, 'touch', 'web@1.service', 'roll']],
+    );
   });
 
   test('the same holds for a repeated request, whose handlers run in another process', async (t) => {

@@ -78,7 +78,7 @@ export const glob = () =>
   string()
     .matches(
       /^[0-9A-Za-z:\-_.\\@*?]{1,256}$/,
-      '${path} is not a unit name or a pattern, such as web@*.service',
+      '${path} is not a unit name or a pattern, such as web@*.service: * is any text, ? one character',
     )
     .meta({ format: 'unit-pattern' });
 

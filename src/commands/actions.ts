@@ -33,7 +33,7 @@ export async function actions(
   const chosen = name === undefined ? all : all.filter((each) => each.name === name);
   if (name !== undefined && chosen.length === 0) {
     throw new UsageError(
-      `unknown action '${name}'; the actions are ${all.map((each) => each.name).join(', ')}`,
+      `unknown action '${name}'; the actions are ${all.map((each) => each.name).join(', ')}; of those of plugins it knows what PLUGIN_PATHS and PLUGINS name`,
     );
   }
   const [first] = chosen;

@@ -36,6 +36,8 @@ export interface CallEvents {
    * other calls, and has this id of one of them.
    */
   began: { call: Call; at: number; sharedRun?: string | undefined };
+  /** A change that the action of the call calls starts to run. */
+  nestedBegan: { call: Call; action: string; cluster: Cluster | undefined; units: readonly string[] };
   settled: { call: Call; settled: Ended; at: number };
   /** It never began; the transport gives it to any worker. */
   released: { call: Call; at: number };
@@ -75,6 +77,7 @@ export class CallEventBus {
     admitted: [],
     denied: [],
     began: [],
+    nestedBegan: [],
     settled: [],
     released: [],
     answered: [],

@@ -4,6 +4,7 @@ import type { LazyAbort } from '../lib/lazy-abort.js';
 import type { Admission, Admitted } from './admission.js';
 import type { BeforeNestedChange } from './before-change.js';
 import type { Call } from './call.js';
+import type { CallEventBus } from './call-events.js';
 import type { TakeUnit } from './change-gate.js';
 import { MAX_DEPTH } from './bound-actions.js';
 import type { NestedAuthority, NestedCall, NestedScope } from './nested-authority.js';
@@ -13,6 +14,7 @@ export interface NestedCallsOptions {
   admission: Pick<Admission, 'admitNested'>;
   /** Called before each change; undefined: nothing is. */
   beforeNested: BeforeNestedChange | undefined;
+  events: Pick<CallEventBus, 'emit'>;
 }
 
 /** The run of a request that calls other actions. */
@@ -50,7 +52,7 @@ export class NestedCalls implements NestedAuthority {
   }
 
   async enter({ run, within, action: name, parameters }: NestedCall): Promise<NestedScope> {
-    const { admission, beforeNested } = this.#options;
+    const { admission, beforeNested, events } = this.#options;
     const { call, admitted, abort } = this.#run;
     const caller = this.#levels.get(within);
     if (caller === undefined) throw new Error('the run that calls this action has ended');
@@ -84,6 +86,8 @@ export class NestedCalls implements NestedAuthority {
       throw error;
     }
     this.#levels.set(run, level);
+    if (description.effect === 'change')
+      events.emit('nestedBegan', { call, action: name, cluster, units: unitNames });
     return { units };
   }
 

@@ -219,7 +219,12 @@ export class Runner {
       onReached: ({ key }) => this.#reached(key),
       onUnreachable: ({ key }) => this.#unreachable(key),
       isolation: options.isolation,
-      nested: { catalogue, admission: this.#admission, beforeNested: options.beforeNested },
+      nested: {
+        catalogue,
+        admission: this.#admission,
+        beforeNested: options.beforeNested,
+        events: options.events,
+      },
       inContextOf: options.inContextOf,
     };
     this.#coalescing = new Coalescing<Job>({

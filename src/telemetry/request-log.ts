@@ -76,6 +76,11 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     // Also when the process ends in the middle of it, the log tells what it was.
     if (progress.action?.effect === 'change') log.info('change started', namesOf(call, progress));
   });
+  events.on('nestedBegan', ({ call, action, cluster, units }) => {
+    const { id, caller } = call;
+    const fields = requestFields(id, action, { cluster, caller, units, traceId: traceIdOf(call) });
+    log.info('nested change started', { ...fields, within: open.get(call)?.action?.name });
+  });
   events.on('settled', ({ call, settled, at }) => {
     const progress = open.get(call);
     if (progress !== undefined) {
