@@ -140,7 +140,10 @@ test('the settings of an action are in its Markdown, and the default of a secret
   const plugins = await writePlugin(t, 'configured', source);
   const { stdout } = await runCli(t, ['actions', 'configured', '--docs'], { env: { PLUGIN_PATHS: plugins } });
   t.true(stdout.includes('| `PLUGIN_CONFIGURED_MAX` | integer, default 5 | How many. |'), stdout);
-  t.true(stdout.includes('| `PLUGIN_CONFIGURED_TOKEN` | string, matching ^[a-z]+$ | A secret. |'), stdout);
+  t.true(
+    stdout.includes('| `PLUGIN_CONFIGURED_TOKEN` | string, matching ^[a-z]+$, secret | A secret. |'),
+    stdout,
+  );
 });
 
 test('no source file names an action', async (t) => {

@@ -72,7 +72,12 @@ function settingTable(settings: readonly DeclaredSetting[]): string[] {
   const rows = settings.map((setting) => {
     const standard =
       setting.secret || setting.default === undefined ? '' : `, default ${JSON.stringify(setting.default)}`;
-    return [`\`${setting.name}\``, `${typeText(jsonSchemaOf(setting.schema))}${standard}`, setting.about];
+    const secret = setting.secret ? ', secret' : '';
+    return [
+      `\`${setting.name}\``,
+      `${typeText(jsonSchemaOf(setting.schema))}${secret}${standard}`,
+      setting.about,
+    ];
   });
   return rows.length === 0 ? [] : table(['setting', 'type', 'meaning'], rows);
 }
