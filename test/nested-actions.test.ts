@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -41,6 +42,31 @@ const PLUGINS = (directory: string) => ({
         }));
       },
     });`,
+  // Goes on for some time when it is stopped.
+  lasting: `${IMPORTS}
+    export default defineAction({
+      name: 'lasting', summary: 'Lasts.', target: 'none', effect: 'change', result,
+      parameters: object({ unit: unitName().required().meta(meta) }),
+      handle: async ({ signal, id }) => {
+        appendFileSync(${JSON.stringify(directory)} + '/' + id + '.lasting', '');
+        await new Promise((resolve) => signal.addEventListener('abort', resolve));
+        await sleep(300);
+        appendFileSync(${JSON.stringify(directory)} + '/' + id + '.lasted', '');
+        return {};
+      },
+    });`,
+  // Does not wait for what it calls.
+  leave: `${IMPORTS}
+    export default defineAction({
+      name: 'leave', summary: 'Leaves.', target: 'none', effect: 'change', redelivery: 'run-again', result,
+      parameters: object({}),
+      inject: { actions: Actions },
+      handle: async ({ id, repeated }, { actions }) => {
+        void actions.call('lasting', { unit: 'web@1.service' }).catch(() => {});
+        while (!existsSync(${JSON.stringify(directory)} + '/' + id + '.lasting')) await sleep(5);
+        return { repeated };
+      },
+    });`,
   // Waits until the other one runs, calls an action, and waits until the other one has called it.
   roll: `${IMPORTS}
     export default defineAction({
@@ -69,7 +95,9 @@ interface World {
   env: Record<string, string>;
   /** The lines of the audit so far. */
   audited: () => Promise<Record<string, unknown>[]>;
-  ask: (parameters: object, id?: string) => string;
+  ask: (parameters: object, id?: string, action?: string) => string;
+  /** Whether there is a file of this name, which the plugins have written. */
+  wrote: (name: string) => boolean;
   reply: (id: string) => Promise<Record<string, unknown>>;
 }
 
@@ -82,8 +110,8 @@ async function world(t: ExecutionContext, broker: TestBroker): Promise<World> {
   }
   const policy = {
     rules: [
-      { callers: ['anonymous'], actions: ['roll', 'touch', 'wait'], units: ['web@*', 'own@*'] },
-      { callers: ['anonymous'], actions: ['roll', 'wait'] },
+      { callers: ['anonymous'], actions: ['roll', 'touch', 'wait', 'lasting'], units: ['web@*', 'own@*'] },
+      { callers: ['anonymous'], actions: ['roll', 'wait', 'leave'] },
     ],
   };
   await writeFile(join(directory, 'policy.json'), JSON.stringify(policy));
@@ -113,9 +141,10 @@ async function world(t: ExecutionContext, broker: TestBroker): Promise<World> {
         .split('\n')
         .filter(Boolean)
         .map((line) => JSON.parse(line)),
-    ask: (parameters, messageId = randomUUID()) =>
+    wrote: (name) => existsSync(join(directory, name)),
+    ask: (parameters, messageId = randomUUID(), action = 'roll') =>
       caller.send(
-        { action: 'roll', action_parameters: parameters },
+        { action, action_parameters: parameters },
         { messageId, persistent: true, headers: { 'timeout-ms': HUNG_MS } },
       ),
     reply: async (id) => (await caller.replyFor(id)).answer.response_body,
@@ -194,6 +223,17 @@ if (rabbit !== undefined) {
     await startWorker(t, env);
     for (const id of ids) t.like(await reply(id), { code: 'cluster_busy' });
   });
+
+  for (const repeated of [false, true])
+    test(`a request has its reply when the change that it did not wait for has ended: ${repeated ? 'in a handler process' : 'in the worker'}`, async (t) => {
+      const { env, queue, ask, reply, wrote } = await world(t, rabbit);
+      const name = randomUUID();
+      const id = ask({}, name, 'leave');
+      if (repeated) await loseWorker(rabbit, queue, 1);
+      await startWorker(t, env);
+      t.like(await reply(id), { repeated });
+      t.true(wrote(`${name}.lasted`));
+    });
 
   test('a shutdown stops the nested run, and the caller gets the reply', async (t) => {
     const { env, ask, reply } = await world(t, rabbit);

@@ -8,6 +8,8 @@ import { print, printError } from './output.js';
 
 /** Less than the time that the image gives a check. */
 const LIMIT_MS = 5_000;
+/** Far more than the reasons why a service is not ready. */
+const MAX_BODY = 100_000;
 const HEALTHY = 0;
 /** Docker reserves 2 and higher codes. */
 const UNHEALTHY = 1;
@@ -78,11 +80,20 @@ async function answerOf({
     signal.addEventListener('abort', late);
     const sent = request({ host, port, path, signal }, (response) => {
       let body = '';
-      response.setEncoding('utf8').on('data', (chunk: string) => (body += chunk));
+      response.setEncoding('utf8').on('data', (chunk: string) => {
+        body += chunk;
+        if (body.length > MAX_BODY)
+          response.destroy(new Error(`its response has more than ${MAX_BODY} characters`));
+      });
       response.once('end', () => resolve({ status: response.statusCode, body }));
       response.once('error', reject);
     });
     sent.once('error', reject);
+    // Without a listener Node.js would end, and say nothing.
+    sent.once('upgrade', (_response, socket) => {
+      socket.destroy();
+      reject(new Error('it wants another protocol'));
+    });
     sent.end();
   });
 }

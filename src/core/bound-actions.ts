@@ -34,8 +34,10 @@ export class BoundActions implements Actions {
   readonly #level: number;
   /** The actions that call each other, the one of the request first. */
   readonly #names: readonly string[];
-  /** The runs that have not ended. */
+  /** What stops the runs that have not ended. */
   readonly #running = new Set<LazyAbort>();
+  /** Those runs, and what comes before and after them. */
+  readonly #calls = new Set<Promise<unknown>>();
   #hasEnded = false;
 
   static of(options: BoundActionsOptions, run: Caller): BoundActions {
@@ -62,15 +64,25 @@ export class BoundActions implements Actions {
     parameters: object = {},
     options: NestedCallOptions = {},
   ): Promise<Result> {
-    const result: unknown = await this.#call(name, parameters, options);
-    return result as Result;
+    const running = this.#call(name, parameters, options);
+    this.#calls.add(running);
+    try {
+      const result: unknown = await running;
+      return result as Result;
+    } finally {
+      this.#calls.delete(running);
+    }
   }
 
-  /** Call it when the run has ended: what it has not waited for is stopped, and no more can be called. */
-  end(): void {
+  /**
+   * Call it when the handler has ended: what it has not waited for is stopped, and no more can be called. Resolves when nothing runs any
+   * more: until then the request must keep its units, as a change that is stopped may still be at work.
+   */
+  async end(): Promise<void> {
     this.#hasEnded = true;
     for (const abort of this.#running)
       abort.abort(new ActionError('cancelled', `The action ${this.#run.action}, which called it, has ended`));
+    await Promise.allSettled(this.#calls);
   }
 
   async #call(name: string, parameters: object, options: NestedCallOptions): Promise<unknown> {
@@ -195,7 +207,7 @@ export class BoundActions implements Actions {
       if (!abort.aborted || (bodyOf(error) !== undefined && error !== abort.reason)) throw error;
       throw effect === 'read' ? abort.reason : outcomeUnknown(name, abort.reason);
     } finally {
-      actions?.end();
+      await actions?.end();
     }
   }
 }

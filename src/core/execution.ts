@@ -1,7 +1,9 @@
 import { ActionError } from '../api/action-error.js';
+import { errorCodeInfo } from '../api/error-codes.js';
 import { ANONYMOUS } from '../api/caller.js';
 import { type Cluster, noteResponse, tokenOf } from '../api/cluster.js';
 import type { Clock } from '../lib/clock.js';
+import { fieldsOf } from '../lib/fields-of.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
 import { runWithin } from '../lib/time-limit.js';
@@ -12,6 +14,7 @@ import {
   type Call,
   ConnectionLost,
   type Ended,
+  type ErrorBody,
   type Failed,
   RELEASED,
   RELEASED_ALONE,
@@ -107,6 +110,8 @@ export class Execution {
   #mustRunAlone = false;
   /** Where a change will run in isolation. */
   #place: IsolatedPlace | undefined;
+  /** What the action calls; undefined: it calls nothing. */
+  #nested: NestedCalls | undefined;
   /** For the changes within a change. */
   #takeUnit: TakeUnit | undefined;
   #cancelSettling = NOTHING;
@@ -321,7 +326,7 @@ export class Execution {
     }
     // A handler may throw any error when its signal is aborted. Only an error that it made itself reports an outcome.
     const isReport = known !== undefined && error !== abort.reason;
-    if (!abort.aborted || isReport) return error;
+    if (!abort.aborted || isReport) return partlyDone(error, known, this.#nestedChanges()) ?? error;
     return this.#isRead ? abort.reason : outcomeUnknown(abort.reason, error);
   }
 
@@ -372,7 +377,7 @@ export class Execution {
       const { clock, nested } = this.#options;
       const authority = this.#nestedCalls();
       const actions = BoundActions.of({ catalogue: nested.catalogue, authority, clock }, run);
-      return Promise.resolve(action[work]?.(actionRequest(run), actions)).finally(() => actions.end());
+      return endedAfter(Promise.resolve(action[work]?.(actionRequest(run), actions)), actions);
     }
     const calls = action.callsOthers ? this.#nestedCalls() : undefined;
     const running = (this.#place ?? isolation).run({
@@ -401,7 +406,21 @@ export class Execution {
 
   #nestedCalls(): NestedCalls {
     const [call, admitted, abort, takeUnit] = [this.#call, this.#admitted, this.#abort, this.#takeUnit];
-    return new NestedCalls(this.#options.nested, { call, admitted, abort, takeUnit });
+    this.#nested = new NestedCalls(this.#options.nested, { call, admitted, abort, takeUnit });
+    return this.#nested;
+  }
+
+  #nestedChanges(): readonly string[] {
+    return this.#nested?.changed ?? [];
+  }
+}
+
+/** Ends what a handler has called and not waited for, and waits for that, before its own end counts. */
+async function endedAfter<T>(running: Promise<T>, actions: BoundActions): Promise<T> {
+  try {
+    return await running;
+  } finally {
+    await actions.end();
   }
 }
 
@@ -415,6 +434,23 @@ async function closedAfter<T>(running: Promise<T>, calls: NestedCalls): Promise<
 }
 
 /** The error of a change that began, was stopped, and did not report what it has done. */
+/**
+ * What becomes of an error that says that nothing was changed, of an action that has called changes before: whoever sent the request
+ * again would make these twice. Undefined: it may say so.
+ */
+function partlyDone(
+  error: unknown,
+  known: ErrorBody | undefined,
+  changed: readonly string[],
+): ActionError | undefined {
+  if (known === undefined || changed.length === 0 || !errorCodeInfo(known.code).retryable) return undefined;
+  return new ActionError(
+    'outcome_unknown',
+    `The action failed after it had called ${changed.join(', ')}, so a part of the change may be made: ${known.errors.join('; ')}`,
+    { cause: error, details: { ...fieldsOf(known.details), stopped_by: known.code } },
+  );
+}
+
 function outcomeUnknown(reason: unknown, cause?: unknown): ActionError {
   const known = bodyOf(reason);
   return new ActionError(

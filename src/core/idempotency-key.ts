@@ -26,6 +26,10 @@ const BARE = /^[!#-+\--:<-[\]-~]{1,128}$/;
 /** A string of RFC 8941, 3.3.3. */
 const QUOTED = /^"((?:[\x20!#-[\]-~]|\\["\\])*)"$/;
 
+/** What the header looks like, as a pattern of JSON Schema. */
+export const IDEMPOTENCY_KEY_PATTERN =
+  '^(?:[!#-+\\--:<-\\[\\]-~]{1,128}|"(?:[ !#-\\[\\]-~]|\\\\["\\\\]){1,128}")$';
+
 /** What a key is, for the caller of whom it is expected. */
 export const KEY_FORM = '1 to 128 printable ASCII characters';
 

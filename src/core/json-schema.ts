@@ -48,7 +48,8 @@ function translate(description: Description, path: string, described: boolean): 
   const { oneOf = [], notOneOf = [] } = description;
   if (oneOf.length > 0) result.enum = oneOf.map(plain(at));
   if (notOneOf.length > 0) result.not = { enum: notOneOf.map(plain(at)) };
-  if (type !== 'object' && description.default !== undefined)
+  // That of a secret would be shown to all.
+  if (type !== 'object' && description.default !== undefined && meta.secret !== true)
     result.default = plainJson(description.default, at);
   if (description.nullable) {
     if (typeof result.type === 'string') result.type = [result.type, 'null'];

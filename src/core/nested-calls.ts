@@ -1,5 +1,6 @@
 import type { Cluster } from '../api/cluster.js';
 import { ActionError } from '../api/action-error.js';
+import { errorCodeInfo } from '../api/error-codes.js';
 import type { LazyAbort } from '../lib/lazy-abort.js';
 import type { Admission, Admitted } from './admission.js';
 import type { BeforeNestedChange } from './before-change.js';
@@ -42,6 +43,7 @@ export class NestedCalls implements NestedAuthority {
   readonly #options: NestedCallsOptions;
   readonly #run: CallingRun;
   readonly #levels = new Map<number, Level>();
+  readonly #changed = new Set<string>();
 
   constructor(options: NestedCallsOptions, run: CallingRun) {
     this.#options = options;
@@ -49,6 +51,12 @@ export class NestedCalls implements NestedAuthority {
     const { action, cluster, unitNames } = run.admitted;
     const units = new Map(unitNames.map((unit) => [keyOf(cluster, unit), { isLent: false }]));
     this.#levels.set(0, { action, depth: 0, caller: undefined, units, ends: [] });
+  }
+
+  /** The names of the changes that it has called, and that have changed something or may have. */
+  get changed(): readonly string[] {
+    const running = [...this.#levels].filter(([run, { action }]) => run > 0 && isChange(action));
+    return [...new Set([...this.#changed, ...running.map(([, { action }]) => action.description.name)])];
   }
 
   async enter({ run, within, action: name, parameters }: NestedCall): Promise<NestedScope> {
@@ -94,7 +102,11 @@ export class NestedCalls implements NestedAuthority {
   async leave(run: number, outcome: string): Promise<void> {
     const level = this.#levels.get(run);
     this.#levels.delete(run);
-    if (level !== undefined) await end(level, outcome);
+    if (level === undefined) return;
+    // Such an error says that nothing was changed.
+    if (isChange(level.action) && !errorCodeInfo(outcome).retryable)
+      this.#changed.add(level.action.description.name);
+    await end(level, outcome);
   }
 
   /** Ends what has not ended: the process in which it ran has. */
@@ -127,7 +139,11 @@ async function end({ ends }: Level, outcome: string): Promise<void> {
 }
 
 function mayChange({ action }: Level): boolean {
-  return action.description.effect === 'change';
+  return isChange(action);
+}
+
+function isChange({ description }: PreparedAction): boolean {
+  return description.effect === 'change';
 }
 
 function keyOf(cluster: Cluster | undefined, unit: string): string {

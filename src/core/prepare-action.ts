@@ -2,6 +2,7 @@ import { type Action, CONTRACT_VERSION, contractVersionOf } from '../api/action.
 import { Actions } from '../api/actions.js';
 import { withoutRowList } from '../api/row-list.js';
 import { closestMatch } from '../lib/closest-match.js';
+import { deepFrozen } from '../lib/deep-frozen.js';
 import type { ActionDescription } from './action-description.js';
 import { MAX_TIMEOUT_MS } from './caller-timeout.js';
 import { jsonSchemaOf } from './json-schema.js';
@@ -70,16 +71,19 @@ export function prepareAction(
   const timeoutMs = action.timeoutMs ?? MAX_TIMEOUT_MS;
   const parameters = inField('parameters', () => strictSchema(action.parameters));
   const result = inField('result', () => strictSchema(action.result));
-  const description: ActionDescription = {
-    name: action.name,
-    summary: action.summary,
-    target: action.target,
-    effect: action.effect,
-    redelivery: action.redelivery ?? (action.effect === 'read' ? 'run-again' : 'refuse'),
-    timeout_ms: timeoutMs,
-    parameters: inField('parameters', () => jsonSchemaOf(parameters)),
-    result: inField('result', () => jsonSchemaOf(result)),
-  };
+  // A copy, which nobody can change: actions can read it, and whether one may change something is decided by it.
+  const description: ActionDescription = deepFrozen(
+    structuredClone({
+      name: action.name,
+      summary: action.summary,
+      target: action.target,
+      effect: action.effect,
+      redelivery: action.redelivery ?? (action.effect === 'read' ? 'run-again' : 'refuse'),
+      timeout_ms: timeoutMs,
+      parameters: inField('parameters', () => jsonSchemaOf(parameters)),
+      result: inField('result', () => jsonSchemaOf(result)),
+    } satisfies ActionDescription),
+  );
   const injected: Record<string, unknown> = {};
   const ofActions: string[] = [];
   for (const [name, token] of Object.entries(action.inject ?? {})) {

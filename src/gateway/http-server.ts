@@ -163,7 +163,8 @@ export class HttpServer {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (request.headers.accept?.includes('problem')) this.#arriving.set(request.socket, request);
+    if (request.headers.accept?.toLowerCase().includes('problem'))
+      this.#arriving.set(request.socket, request);
     let fastify: FastifyInstance;
     try {
       fastify = await (this.#fastify ??= this.#load());
@@ -469,6 +470,7 @@ function refuseUnparsed(
       'connection: close',
       `content-type: ${response.type}`,
       `content-length: ${Buffer.byteLength(body)}`,
+      `x-request-id: ${randomUUID()}`,
       '',
       body,
     ].join('\r\n'),

@@ -158,7 +158,7 @@ class HandlerServer {
     try {
       return await action[work]?.(actionRequest(run), actions);
     } finally {
-      actions.end();
+      await actions.end();
       authority.close();
       this.#nested.delete(call);
     }

@@ -57,6 +57,26 @@ test('a service that refuses, fails or does not respond is not alive', async (t)
   t.is(await health({ limitMs: 50 }, { env: { HTTP_PORT: silent }, directory: '/' }), 1);
 });
 
+test('a response without an end, or in another protocol, is none of a service that is alive', async (t) => {
+  const endless = createServer((_request, response) => {
+    const more = () => response.write('x'.repeat(65_536), () => !response.destroyed && setImmediate(more));
+    more();
+  });
+  t.teardown(() => endless.closeAllConnections());
+  await once(endless.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => void endless.close());
+  const { port } = endless.address() as AddressInfo;
+  const without = await runCli(t, ['health'], { env: { HTTP_PORT: String(port) } });
+  t.is(without.code, 1);
+  t.regex(without.stderr, /^the gateway does not respond: its response has more than 100000 characters\n$/);
+  const switching = await startTcpServer(t, (socket) =>
+    socket.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n'),
+  );
+  const other = await runCli(t, ['health'], { env: { HTTP_PORT: String(switching) } });
+  t.is(other.code, 1);
+  t.regex(other.stderr, /another protocol/);
+});
+
 test('without a gateway the service counts as alive, but nothing says whether it is ready', async (t) => {
   for (const HTTP_PORT of ['off', '0']) {
     t.is((await runCli(t, ['health'], { env: { HTTP_PORT } })).code, 0);

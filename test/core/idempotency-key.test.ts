@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { ANONYMOUS, type Caller, MANAGER } from '../../src/api/caller.js';
 import {
   askedFor,
+  IDEMPOTENCY_KEY_PATTERN,
   idempotencyKeyHeader,
   isIdempotencyKey,
   namedChange,
@@ -70,6 +71,13 @@ test('whatever the key, the header for it is read as it, and whatever the header
       t.deepEqual(readIdempotencyKey(idempotencyKeyHeader(key)), { key });
     }),
   );
+  const published = new RegExp(IDEMPOTENCY_KEY_PATTERN, 'u');
+  const isAsPublished = (sent: string) => published.test(sent) === 'key' in readIdempotencyKey(sent);
+  fc.assert(fc.property(keys, (key) => isAsPublished(key) && isAsPublished(idempotencyKeyHeader(key))));
+  fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 140 }), isAsPublished));
+  for (const length of [0, 1, 127, 128, 129])
+    for (const sent of ['k'.repeat(length), `"${'k'.repeat(length)}"`, `"${'\\\\'.repeat(length)}"`])
+      t.true(isAsPublished(sent), sent);
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 140 }), (sent) => {
       const read = readIdempotencyKey(sent);

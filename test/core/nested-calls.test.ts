@@ -374,8 +374,66 @@ test('what an action does not wait for is stopped when it ends, and it can call 
   t.true(later instanceof ActionCallError);
 });
 
-test('an action learns which actions are served', async (t) => {
-  const parent = calling(async (actions) => actions.describe().map(({ name }) => name));
+test('a request ends, and gives its units and its claim away, when the changes that it does not wait for have ended', async (t) => {
+  const ends: (() => void)[] = [];
+  // As a restart does, it goes on when it is stopped.
+  const lasting = change(async () => new Promise((end) => ends.push(() => end({}))));
+  const parent = calling(
+    async (actions) =>
+      Promise.all([
+        actions.call('inner', { unit: other }),
+        settle().then(() => {
+          throw new ActionError('unit_failed', 'it failed');
+        }),
+      ]),
+    { effect: 'change' },
+  );
+  const store = fakeClaims();
+  const { codeFor } = openRunner([parent, lasting], { claims: store.claims });
+  let hasEnded = false;
+  const asked = codeFor({ target: undefined }).finally(() => (hasEnded = true));
+  for (let turns = 0; turns < 10; turns++) await settle();
+  t.false(hasEnded);
+  t.false(store.asked.includes('settle'));
+  ends.shift()?.();
+  t.is(await asked, 'unit_failed');
+  t.deepEqual(store.asked.slice(-2), [`free ${other}`, 'settle']);
+});
+
+test('an error that says that nothing was changed is not believed of an action that has called a change', async (t) => {
+  const busy = async () => {
+    throw new ActionError('cluster_busy', 'try again', { details: { retry_after_ms: 5 } });
+  };
+  const parent = (first: string) =>
+    calling(
+      async (actions) => {
+        await actions.call(first, { unit: other }).catch(() => {});
+        return busy();
+      },
+      { effect: 'change' },
+    );
+  const served = [
+    change(async () => ({})),
+    doing(busy, { name: 'refused', effect: 'change', ...UNIT }),
+    doing(async () => ({}), { name: 'look', ...UNIT }),
+  ];
+  const { ask } = openRunner([parent('inner'), ...served]);
+  t.like(await ask(), {
+    body: { code: 'outcome_unknown', details: { stopped_by: 'cluster_busy', retry_after_ms: 5 } },
+  });
+  for (const harmless of ['refused', 'look', 'none'])
+    t.is(await openRunner([parent(harmless), ...served]).codeFor(), 'cluster_busy', harmless);
+});
+
+test('an action learns which actions are served, and cannot change what they are', async (t) => {
+  const parent = calling(async (actions) => {
+    const [described] = actions.describe();
+    t.throws(() => Object.assign(described ?? {}, { effect: 'change' }), { instanceOf: TypeError });
+    t.throws(() => Object.assign(described?.parameters.properties ?? {}, { a: 1 }), {
+      instanceOf: TypeError,
+    });
+    return actions.describe().map(({ name }) => name);
+  });
   const { ask } = openRunner([parent, inner(async () => ({}))]);
   t.like(await ask(), { body: ['act', 'inner'] });
 });

@@ -2,6 +2,7 @@ import { ERROR_CODES } from '../../api/error-codes.js';
 import type { ActionDescription } from '../../core/action-description.js';
 import {
   IDEMPOTENCY_KEY,
+  IDEMPOTENCY_KEY_PATTERN,
   IDEMPOTENCY_REPLAYED,
   IDEMPOTENCY_TEXT,
   REPLAYED_TEXT,
@@ -47,7 +48,7 @@ const HEADERS: Readonly<Record<string, JsonSchema>> = {
 };
 /** Further headers of requests that change something. */
 const CHANGE_HEADERS: Readonly<Record<string, JsonSchema>> = {
-  [IDEMPOTENCY_KEY]: { type: 'string', minLength: 1, maxLength: 128, description: IDEMPOTENCY_TEXT },
+  [IDEMPOTENCY_KEY]: { type: 'string', pattern: IDEMPOTENCY_KEY_PATTERN, description: IDEMPOTENCY_TEXT },
 };
 
 /** AMQP has properties besides headers, which AsyncAPI does not describe. */
