@@ -90,6 +90,7 @@ export class BoundActions implements Actions {
     const action = this.#callable(name);
     if (run.abort.aborted) throw run.abort.reason;
     const checked = checkedParameters(action, parameters);
+    checkOptions(name, options);
     const { clock } = this.#shared;
     const limitMs = Math.min(options.timeoutMs ?? Number.POSITIVE_INFINITY, action.description.timeout_ms);
     const deadline = Math.min(run.deadline, clock.now() + limitMs);
@@ -224,6 +225,18 @@ function checkedParameters(action: PreparedAction, parameters: object): unknown 
   } catch (error) {
     throw asDefect(error, action.description.name);
   }
+}
+
+/** @throws ActionCallError: a plugin in JavaScript may give any value */
+function checkOptions(name: string, { timeoutMs, signal }: NestedCallOptions): void {
+  const wrong =
+    timeoutMs !== undefined && !(typeof timeoutMs === 'number' && timeoutMs >= 1)
+      ? 'timeoutMs must be a number of milliseconds, at least 1'
+      : signal !== undefined && !(signal instanceof AbortSignal)
+        ? 'signal must be an AbortSignal'
+        : undefined;
+  if (wrong !== undefined)
+    throw new ActionCallError('invalid_request', `${name} was called with wrong options: ${wrong}`);
 }
 
 /** What the caller of the request could not mend is a defect of the action that called. */

@@ -293,6 +293,9 @@ export class HttpServer {
 
   /** @throws InvalidBody; FleetManagerError `service_unavailable` when there is no room for what it contains */
   #parsed(request: FastifyRequest, body: Buffer): unknown {
+    const { 'content-encoding': encoding = 'identity' } = request.headers;
+    if (encoding.toLowerCase() !== 'identity')
+      throw new InvalidBody('send the body as it is, without content-encoding', { statusCode: 415 });
     const value = parsedBody(body);
     const bytes = REQUEST_BYTES + memoryOf(value) + body.length * ENCODED_FORMS;
     if (this.#held.get(request)?.tryResize(bytes) === false)
@@ -388,7 +391,8 @@ export class HttpServer {
       return failed(reply, httpStatusOf(error.code), error.code, error.message, error.details);
     const status = error instanceof Error && 'statusCode' in error ? Number(error.statusCode) : 500;
     if (status === 413) return this.#tooLarge(reply);
-    if (status === 415) return failed(reply, 415, 'invalid_request', 'send content-type: application/json');
+    if (status === 415 && !(error instanceof InvalidBody))
+      return failed(reply, 415, 'invalid_request', 'send content-type: application/json');
     if (error instanceof Error && status < 500)
       return failed(reply, status, 'invalid_request', error.message);
     this.#options.log.error('HTTP request failed unexpectedly', { request: id, error });
@@ -425,7 +429,15 @@ function bodyBytesOf({ headers }: FastifyRequest, most: number): number {
 /** A body that cannot be read; the message says why. */
 class InvalidBody extends Error {
   override readonly name = 'InvalidBody';
-  readonly statusCode = 400;
+  readonly statusCode: 400 | 415;
+
+  constructor(
+    message: string,
+    { statusCode = 400, cause }: { statusCode?: 400 | 415; cause?: unknown } = {},
+  ) {
+    super(message, { cause });
+    this.statusCode = statusCode;
+  }
 }
 
 /** @throws InvalidBody */

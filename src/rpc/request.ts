@@ -192,7 +192,13 @@ class ReadRequest implements Request {
   }
 }
 
-function sentKeyIn({ [IDEMPOTENCY_KEY]: sent }: Record<string, unknown>): SentKey | undefined {
+/** In any case of letters, as over HTTP: a key that is overlooked would be a change that is made twice. */
+function sentKeyIn(headers: Record<string, unknown>): SentKey | undefined {
+  let sent = headers[IDEMPOTENCY_KEY];
+  if (sent === undefined)
+    for (const name of Object.keys(headers))
+      if (name.length === IDEMPOTENCY_KEY.length && name.toLowerCase() === IDEMPOTENCY_KEY)
+        sent = headers[name];
   return sent === undefined || sent === null ? undefined : readIdempotencyKey(sent);
 }
 

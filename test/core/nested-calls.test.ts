@@ -94,6 +94,16 @@ for (const [what, code, call] of [
     'invalid_parameters',
     async (actions: Actions) => actions.call('picky'),
   ],
+  [
+    'an action with a wrong time limit',
+    'invalid_request',
+    async (actions: Actions) => actions.call('inner', {}, { timeoutMs: Number.NaN }),
+  ],
+  [
+    'an action with what is no signal',
+    'invalid_request',
+    async (actions: Actions) => actions.call('inner', {}, { signal: {} as AbortSignal }),
+  ],
   ['a change from a read', 'invalid_request', async (actions: Actions) => actions.call('changing')],
   [
     'an action that needs a cluster, without one',

@@ -279,6 +279,12 @@ test('only JSON is accepted, which a web page cannot send without permission', a
       'invalid_request',
       /^send content-type: application\/json$/,
     ]);
+  const compressed = { 'content-type': 'application/json', 'content-encoding': 'gzip' };
+  isError(t, await ask(url, { method: 'POST', headers: compressed, body: '{}' }), [
+    415,
+    'invalid_request',
+    /without content-encoding/,
+  ]);
   isError(t, await ask(url, { method: 'POST' }), [
     400,
     'invalid_request',
@@ -340,7 +346,13 @@ test('invalid HTTP gets an error in the same envelope', async (t) => {
     const socket = await socketTo(t, port);
     socket.write(sent);
     const [head = '', body = ''] = (await text(socket)).split('\r\n\r\n');
-    t.regex(head, new RegExp(`^HTTP/1\\.1 ${status} .*content-length: ${Buffer.byteLength(body)}$`, 's'));
+    t.regex(
+      head,
+      new RegExp(
+        `^HTTP/1\\.1 ${status} .*content-length: ${Buffer.byteLength(body)}\\r\\nx-request-id: [0-9a-f-]{36}$`,
+        's',
+      ),
+    );
     isError(t, { status, headers: new Headers(), body: JSON.parse(body) }, [
       status,
       'invalid_request',

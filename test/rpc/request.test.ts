@@ -220,6 +220,8 @@ test('a call has the name that its caller has given the change, by whatever mess
   t.is(callWith('"k"', { body: { id: 13, request_body: {} } }).idempotencyKey, idempotencyKey);
   t.not(callWith('other').idempotencyKey, idempotencyKey);
   t.not(callWith('k', { delivery: { sender: NOBODY } }).idempotencyKey, idempotencyKey);
+  const inCapitals = { messageId: 'm', headers: { 'Idempotency-Key': 'k' } };
+  t.is(callOf(read({ properties: inCapitals }), FIRST).idempotencyKey, idempotencyKey);
   for (const none of [undefined, null]) t.is(callWith(none).idempotencyKey, undefined);
   for (const wrong of ['', 'k'.repeat(129), 'clé', 'a, b', 7, true, { k: 1 }]) {
     const call = callWith(wrong);
