@@ -24,6 +24,7 @@ import { prepareAction, type PreparedAction } from './core/prepare-action.js';
 import { resultCheck } from './core/result-check.js';
 import { Runner } from './core/runner.js';
 import { systemClock } from './lib/clock.js';
+import { stringifyExactly } from './lib/exact-json.js';
 import { fieldsOf } from './lib/fields-of.js';
 import type { Logger } from './lib/logger.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
@@ -179,7 +180,9 @@ export async function openAction<Result = unknown>(
         void runner.drain(0);
         await close();
       },
-      run: async (parameters, { units, ...runOptions } = {}) => {
+      run: async (parameters, given = {}) => {
+        requireRunOptions(given);
+        const { units, ...runOptions } = given;
         const id = `test-${++runs}`;
         const call = callOf(served.description, id, {
           parameters,
@@ -191,6 +194,7 @@ export async function openAction<Result = unknown>(
         warnings.push(...warningsOf(settled));
         if (settled.status !== 'completed') throw failureOf(settled, thrown.get(id));
         const result = withoutRowList(settled.body);
+        requireSize(result, defaults.rpc.maxReplyBytes);
         const problems = problemsOf(result);
         // As the action declares it, which has just been checked.
         if (problems.length === 0) return result as Result;
@@ -201,6 +205,32 @@ export async function openAction<Result = unknown>(
     await close();
     throw error;
   }
+}
+
+/** @throws ActionError `answer_too_large`, as the service answers */
+function requireSize(result: unknown, limit: number): void {
+  if (Buffer.byteLength(stringifyExactly(result) ?? '') > limit)
+    throw new ActionError('answer_too_large', `The reply has more than ${limit} bytes, which is the limit`, {
+      details: { limit },
+    });
+}
+
+const RUN_OPTIONS = Object.keys({
+  cluster: true,
+  signal: true,
+  timeoutMs: true,
+  units: true,
+  caller: true,
+  repeated: true,
+} satisfies Record<keyof RunOptions, true>);
+
+/** A test in JavaScript may give any value. */
+function requireRunOptions(options: RunOptions): void {
+  const unknown = Object.keys(options).find((key) => !RUN_OPTIONS.includes(key));
+  if (unknown !== undefined)
+    throw new TypeError(`run has no option '${unknown}': its options are ${RUN_OPTIONS.join(', ')}`);
+  if (options.units !== undefined && !Array.isArray(options.units))
+    throw new TypeError('units is a list of patterns');
 }
 
 /** The actions of the service itself. */

@@ -10,7 +10,7 @@ import {
   FleetTransport,
   unitName,
 } from '../src/plugin.js';
-import { openAction, type SandboxOptions } from '../src/testing.js';
+import { openAction, type RunOptions, type SandboxOptions } from '../src/testing.js';
 import { eventually } from './support/eventually.js';
 import { ManualClock } from './support/manual-clock.js';
 
@@ -277,4 +277,10 @@ test('what a test says of the sandbox is checked', async (t) => {
   t.throws(() => logs.sandbox.ssh.fail({ kind: 'refuse', machine: '127.0.0.9' }), {
     message: /127\.0\.0\.9/,
   });
+});
+
+test('a reply that the service could not send fails the run, and so does an option that there is not', async (t) => {
+  const { run } = await openHandler(t, async () => 'x'.repeat(17 * 1024 * 1024));
+  await t.throwsAsync(run({}), { code: 'answer_too_large' });
+  await t.throwsAsync(run({}, { timeout: 1 } as RunOptions), { message: /^run has no option 'timeout'/ });
 });

@@ -1,7 +1,7 @@
 import { errorCodeInfo } from '../api/error-codes.js';
 import { errorBodyOf } from '../client/error-body.js';
 import { fieldsOf } from '../lib/fields-of.js';
-import { printError, printUnchanged } from './output.js';
+import { onOneLine, printError, printUnchanged } from './output.js';
 import { formatted } from './print-result.js';
 import type { OutputFormat } from './output-options.js';
 import { terminalOf } from './table/terminal.js';
@@ -28,7 +28,7 @@ export async function printFailure(body: unknown, format: OutputFormat): Promise
 export function printSentence(body: unknown): number {
   // The original FleetManager sends no code.
   const { code = 'internal', errors } = errorBodyOf(body);
-  const message = errors.length > 0 ? errors.join('; ') : 'the reply gives no reason';
+  const message = errors.length > 0 ? errors.map(onOneLine).join('; ') : 'the reply gives no reason';
   const remedy = remedyOf(code, body);
   printError(`${code}: ${message}\n${remedy === undefined ? '' : `-> ${remedy}\n`}`);
   return errorCodeInfo(code).fault === 'caller' ? EXIT.caller : EXIT.service;

@@ -10,7 +10,7 @@ import { readConfiguration } from '../settings/read-configuration.js';
 import { EXIT, printFailure, printSentence } from './call-failure.js';
 import { type CallRoute, callRoute, type KnownAction } from './call-routes.js';
 import { parametersOf } from './parameter-values.js';
-import { printError } from './output.js';
+import { onOneLine, printError } from './output.js';
 import { formatOf, type OutputOptions, tableStyle } from './output-options.js';
 import { printResult } from './print-result.js';
 import { UsageError } from './usage-error.js';
@@ -48,7 +48,7 @@ export async function call(
     });
     const { response_body: body } = reply;
     const details = reply.status === 'completed' ? reply.details : fieldsOf(body).details;
-    for (const warning of warningsOf(details)) printError(`warning: ${warning}\n`);
+    for (const warning of warningsOf(details)) printError(`warning: ${onOneLine(warning)}\n`);
     if (reply.status !== 'completed') return await printFailure(body, format);
     const style = { ...tableStyle(given, source.env), columns: given.columns };
     await printResult(body, known?.description.result, { format, raw, terminal, style });

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, lstatSync, statSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join, relative, resolve as resolvePath } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -39,9 +39,9 @@ export async function newAction(
   const names = namesOf(name);
   const parent = resolvePath(dir);
   const folder = join(parent, names.kebab);
-  await mkdir(parent, { recursive: true });
+  await makeFolder(parent);
   await mkdir(folder).catch((cause: unknown) => {
-    throw existsSync(folder)
+    throw isThere(folder)
       ? new UsageError(`${folder} exists already: choose another name, or another folder with --dir`)
       : cause;
   });
@@ -55,6 +55,35 @@ export async function newAction(
   }
   print(nextSteps({ names, parent, ts, isPackage, files: files.map((file) => renamed(file, names)) }));
   return 0;
+}
+
+/**
+ * Makes a folder and those above it. Not by `recursive` of Node.js, which tries for ever where the system has no such folder and makes
+ * none, as in /proc.
+ * @throws UsageError when there is a file in its place
+ */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === 'ENOENT' && dirname(path) !== path) {
+      await makeFolder(dirname(path));
+      return mkdir(path);
+    }
+    if (code !== 'EEXIST') throw error;
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true)
+      throw new UsageError(`${path} is not a folder`);
+  }
+}
+
+/** Whether there is anything, also a link that leads nowhere. */
+function isThere(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
 }
 
 /** @throws UsageError that says which names can be used */

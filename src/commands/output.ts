@@ -23,3 +23,8 @@ export function print(text: string): void {
 export function printError(text: string): void {
   process.stderr.write(printableLines(text));
 }
+
+/** A text as one line, so that what a cluster or a plugin says cannot look like a line of this program. */
+export function onOneLine(text: string): string {
+  return text.trim().replaceAll(/\s*[\n\r\u2028\u2029]\s*/g, ' ');
+}

@@ -2,6 +2,7 @@ import { type AnyObject, type ObjectSchema, type Schema, ValidationError } from 
 import type { Action } from '../api/action.js';
 import { copyPlain } from '../lib/copy-plain.js';
 import { deepFrozen } from '../lib/deep-frozen.js';
+import { fieldsOf } from '../lib/fields-of.js';
 import { jsonSchemaOf } from './json-schema.js';
 import { strictSchema, withoutValue } from './parameters.js';
 
@@ -93,21 +94,35 @@ export function declaredSettings({
     if (!FIELD.test(field)) throw new Error(`the field '${field}' must be camelCase or snake_case`);
     return declared(action, field, each as Schema);
   });
-  return { all, valuesOf: (given) => valuesOf(schema, given) };
+  const isSecret = all.some(({ secret }) => secret);
+  return { all, valuesOf: (given) => valuesOf(schema, given, isSecret) };
 }
 
 function declared(action: string, field: string, schema: Schema): DeclaredSetting {
-  const { description, secret } = schema.meta() as Record<string, unknown>;
+  const { description } = schema.meta() as Record<string, unknown>;
   const name = `${settingPrefix(action)}${upperSnake(field)}`;
   return {
     name,
     about: String(description),
-    secret: secret === true,
+    secret: holdsSecret(jsonSchemaOf(schema)),
     default: schema.getDefault(),
     action,
     field,
     schema,
   };
+}
+
+/** Whether a value, or anything in it, is marked as a secret. */
+function holdsSecret(schema: unknown): boolean {
+  if (typeof schema !== 'object' || schema === null) return false;
+  const { writeOnly, properties, items, prefixItems, additionalProperties } = fieldsOf(schema);
+  const inner = [
+    items,
+    additionalProperties,
+    ...Object.values(fieldsOf(properties)),
+    ...Object.values(fieldsOf(prefixItems)),
+  ];
+  return writeOnly === true || inner.some(holdsSecret);
 }
 
 function upperSnake(field: string): string {
@@ -195,6 +210,7 @@ function fromJson(text: string): unknown {
 function valuesOf(
   schema: ObjectSchema<AnyObject>,
   given: ReadonlyMap<string, unknown>,
+  isSecret: boolean,
 ): { values: SettingValues } | { problems: string[] } {
   const copy = copyPlain(Object.fromEntries(given));
   try {
@@ -202,7 +218,8 @@ function valuesOf(
     schema.validateSync(copy, { strict: true, disableStackTrace: true });
   } catch (error) {
     if (!ValidationError.isError(error)) throw error;
-    return { problems: error.errors.map(withoutValue) };
+    // The message of a test of its own may quote the values.
+    return { problems: isSecret ? ['they do not go together'] : error.errors.map(withoutValue) };
   }
   const values: SettingValues = schema.cast(copy);
   return { values: deepFrozen(values) };

@@ -102,6 +102,26 @@ function requireAnswer(answer: unknown): void {
     throw new TypeError(
       `an answer is an object with ${FIELDS.join(', ')}, or a function that returns one, not ${String(answer)}`,
     );
+  if ('then' in answer)
+    throw new TypeError('an answer is not a promise: a function that returns one must not be async');
+  const {
+    stdout = '',
+    stderr = '',
+    status = 0,
+    delayMs = 0,
+    hang = false,
+  } = answer as Record<string, unknown>;
+  const wrong =
+    typeof stdout !== 'string' || typeof stderr !== 'string'
+      ? 'stdout and stderr are texts'
+      : !(Number.isInteger(status) && Number(status) >= 0 && Number(status) <= 255)
+        ? 'status is a whole number from 0 to 255'
+        : !(typeof delayMs === 'number' && delayMs >= 0)
+          ? 'delayMs is a number from 0'
+          : typeof hang !== 'boolean'
+            ? 'hang is true or false'
+            : undefined;
+  if (wrong !== undefined) throw new TypeError(`of an answer ${wrong}`);
   const unknown = Object.keys(answer).find((key) => !FIELDS.includes(key));
   if (unknown !== undefined)
     throw new TypeError(`an answer has no field '${unknown}': its fields are ${FIELDS.join(', ')}`);
@@ -109,6 +129,8 @@ function requireAnswer(answer: unknown): void {
 
 function wordsMatcher(matcher: CommandMatcher): (argv: readonly string[]) => boolean {
   if (typeof matcher === 'function') return matcher;
+  if (!Array.isArray(matcher))
+    throw new TypeError(`a command is a list of words, such as ['docker', 'ps'], or a function`);
   if (matcher.length === 0) throw new TypeError('name the program: the first element of the array');
   const words = matcher.map(wordMatcher);
   return (argv) => argv.length === words.length && argv.every((word, at) => words[at]?.(word) === true);

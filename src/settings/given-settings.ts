@@ -174,7 +174,7 @@ export function contentOf(
   name: string,
   path: string,
   problems: string[],
-  shown: string | undefined = path,
+  shown: string | undefined,
 ): Buffer | undefined {
   try {
     return contentOfTextFile(path);

@@ -26,7 +26,7 @@ export function readConfiguration(source: ConfigurationSource, { serving = false
   const given = givenSettings(source, problems);
   const context: ReadingContext = {
     environment: given.environment,
-    contentOf: (name, path) => contentOf(name, path, problems),
+    contentOf: (name, path) => contentOf(name, path, problems, path),
   };
   const invalid = new Set(given.unread);
   const values = new Map<string, GivenValue | undefined>();

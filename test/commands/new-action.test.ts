@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -111,4 +111,19 @@ test('--dir names the folder, which is made, and the commands name it too', asyn
   const { stdout } = await runCli(t, args, { directory });
   t.true((await filesIn(join(directory, 'my actions/more/drain-machine'))).has('index.js'));
   t.regex(stdout, /^ {2}PLUGIN_PATHS='\/.*\/my actions\/more' fleet-manager serve +# /m);
+});
+
+test('a folder that cannot be made is an error, and what is in its place stays', async (t) => {
+  const directory = await emptyFolder(t);
+  await writeFile(join(directory, 'file'), '');
+  await symlink('nowhere', join(directory, 'drain-machine'));
+  for (const [dir, problem] of [
+    ['/proc/x/y', /ENOENT/],
+    ['file', /file is not a folder/],
+    ['.', /drain-machine exists already/],
+  ] as const) {
+    const { code, stderr } = await runCli(t, ['new', 'action', 'drain_machine', '--dir', dir], { directory });
+    t.not(code, 0);
+    t.regex(stderr, problem);
+  }
 });

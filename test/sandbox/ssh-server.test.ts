@@ -392,6 +392,9 @@ test('an answer that is none is refused, and one that fails says so', async (t) 
   const { ssh, shell } = await openSsh(t);
   const wrong: [unknown, RegExp][] = [
     ['text', /an answer is an object with stdout, stderr, status, delayMs, hang/],
+    [{ status: 256 }, /status is a whole number from 0 to 255/],
+    [{ stdout: null }, /stdout and stderr are texts/],
+    [Promise.resolve({}), /not a promise/],
     [{ exitStatus: 3 }, /no field 'exitStatus'/],
     [[], /at least one answer/],
   ];

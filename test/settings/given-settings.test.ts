@@ -11,6 +11,7 @@ import {
   serving,
   shownSetting,
 } from '../support/settings.js';
+import { planted } from '../support/planted-secrets.js';
 
 test('an empty variable counts as unset', (t) => {
   const names = describeSettings({ env: {}, directory: NOWHERE }).map(({ name }) => name);
@@ -137,6 +138,11 @@ test('a secret that cannot be read is reported once, and not also as missing', a
   t.is(unreadable.length, 1, unreadable.join('\n'));
   t.regex(unreadable[0] ?? '', /^AMQP_URL_FILE names a file that cannot be read/);
   t.notThrows(() => serving({ ...production, AMQP_URL_FILE: join(directory, 'url') }));
+  // Instead of a path it may be the secret itself.
+  const mistaken = planted('secret in place of its file');
+  const [shown = ''] = problemsOf(t, () => serving({ ...production, AMQP_URL_FILE: mistaken }));
+  t.regex(shown, /^AMQP_URL_FILE names a file that cannot be read/);
+  t.false(shown.includes(mistaken), 'the secret is shown');
 });
 
 test('a list may be a JSON list in the file, if its items are texts without the separator', async (t) => {

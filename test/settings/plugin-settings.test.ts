@@ -174,6 +174,36 @@ test('a secret comes from a variable, a file or a credential, and no problem sho
   }
 });
 
+test('a setting in which anything is secret is a secret, and a check of all settings shows none', async (t) => {
+  const secret = planted('nested plugin setting');
+  const password = string()
+    .required()
+    .meta({ ...described, secret: true });
+  const user = string().required().meta(described);
+  for (const creds of [object({ user, password }), array(object({ password })), array(password)]) {
+    const declared = declaredSettings({
+      name: 'count_units',
+      settings: object({ creds: creds.meta(described) }),
+    });
+    t.true(declared.all[0]?.secret);
+  }
+  const wrong = { PLUGIN_COUNT_UNITS_CREDS: JSON.stringify({ user: 1, password: secret }) };
+  const { problems } = await settingsOf(t, { creds: object({ user, password }).meta(described) }, wrong);
+  t.is(problems.length, 1);
+  t.false(problems.join().includes(secret), 'the secret is shown');
+
+  const together = object({ password }).test({
+    name: 'together',
+    message: 'bad: ${value}',
+    test: () => false,
+  });
+  const { valuesOf } = declaredSettings({
+    name: 'count_units',
+    settings: together.meta({ format: 'x' }),
+  });
+  t.deepEqual(valuesOf(new Map([['password', secret]])), { problems: ['they do not go together'] });
+});
+
 test('what no action declares is a problem in the file and among credentials, with what was meant', async (t) => {
   const directory = await folder(t);
   await writeFile(join(directory, 'fleet-manager_PLUGIN_COUNT_UNITS_UR'), 'x');

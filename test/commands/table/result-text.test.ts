@@ -195,3 +195,10 @@ test('YAML keeps every value, and nothing in it can control a terminal', (t) => 
     ),
   );
 });
+
+test('YAML has the same meaning for readers of YAML 1.1, and nothing that no reader accepts', (t) => {
+  for (const text of ['no', 'on', 'Yes', '1:30', '2026-01-31', '1_000', '<<', '0o7', '~'])
+    t.regex(yamlText([text]), /^- ["']/, text);
+  t.is(yamlText({ '<<': 1, no: 2 }), '"<<": 1\n"no": 2\n');
+  t.is(yamlText('a\uffff'), '"a\\uffff"\n');
+});
