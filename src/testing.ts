@@ -28,6 +28,7 @@ import { stringifyExactly } from './lib/exact-json.js';
 import { fieldsOf } from './lib/fields-of.js';
 import type { Logger } from './lib/logger.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
+import { tooLarge } from './rpc/reply-encoder.js';
 import { clusterSettings, sshSettings } from './sandbox/sandbox-settings.js';
 import { type Sandbox, type SandboxOptions, type SandboxSsh, startSandbox } from './sandbox/sandbox.js';
 import type {
@@ -207,12 +208,10 @@ export async function openAction<Result = unknown>(
   }
 }
 
-/** @throws ActionError `answer_too_large`, as the service answers */
-function requireSize(result: unknown, limit: number): void {
-  if (Buffer.byteLength(stringifyExactly(result) ?? '') > limit)
-    throw new ActionError('answer_too_large', `The reply has more than ${limit} bytes, which is the limit`, {
-      details: { limit },
-    });
+/** @throws ActionError `answer_too_large`, as callers get it */
+function requireSize(result: unknown, maxBytes: number): void {
+  const bytes = Buffer.byteLength(stringifyExactly(result) ?? '');
+  if (bytes > maxBytes) throw failureOf(tooLarge(bytes, maxBytes, 'the limit'), undefined);
 }
 
 const RUN_OPTIONS = Object.keys({

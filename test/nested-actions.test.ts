@@ -160,6 +160,8 @@ if (rabbit !== undefined) {
     const { env, ask, reply, audited } = await world(t, rabbit);
     const worker = await startWorker(t, env);
     t.like(await reply(ask({ unit: 'web@1.service' })), { unit: 'web@1.service', pid: worker.process.pid });
+    // A reply can arrive before the worker has noted that it was sent.
+    await eventually('its end is written', async () => (await audited()).length === 4);
     t.like(await reply(ask({ unit: 'db@1.service' })), { code: 'forbidden' });
     await eventually('its lines are written', async () => (await audited()).length === 7);
     const lines = await audited();

@@ -5,8 +5,8 @@ import { printableLines } from '../lib/printable.js';
 const QUOTED = /[\ufffe\uffff]|^<<$/;
 
 /**
- * YAML of a value, which readers of YAML 1.1 read the same: text that they take for a number, a date or a truth value is quoted. Nothing in it can control a terminal: text with such characters is quoted,
- * and has escapes in their place.
+ * YAML of a value, which readers of YAML 1.1 read the same: text that they take for a number, a date or a truth value is quoted.
+ * Nothing in it can control a terminal: text with such characters is quoted, and has escapes in their place.
  */
 export function yamlText(value: unknown): string {
   const document = new Document(value, { aliasDuplicateObjects: false, compat: 'yaml-1.1' });

@@ -326,7 +326,7 @@ export class Execution {
     }
     // A handler may throw any error when its signal is aborted. Only an error that it made itself reports an outcome.
     const isReport = known !== undefined && error !== abort.reason;
-    if (!abort.aborted || isReport) return partlyDone(error, known, this.#nestedChanges()) ?? error;
+    if (!abort.aborted || isReport) return partlyDone(error, known, this.#nested?.changed ?? []) ?? error;
     return this.#isRead ? abort.reason : outcomeUnknown(abort.reason, error);
   }
 
@@ -377,7 +377,7 @@ export class Execution {
       const { clock, nested } = this.#options;
       const authority = this.#nestedCalls();
       const actions = BoundActions.of({ catalogue: nested.catalogue, authority, clock }, run);
-      return endedAfter(Promise.resolve(action[work]?.(actionRequest(run), actions)), actions);
+      return endedBy(Promise.resolve(action[work]?.(actionRequest(run), actions)), async () => actions.end());
     }
     const calls = action.callsOthers ? this.#nestedCalls() : undefined;
     const running = (this.#place ?? isolation).run({
@@ -401,7 +401,8 @@ export class Execution {
       this.#mustRunAlone = error instanceof MustRunAlone;
       throw error;
     });
-    return calls === undefined ? settled : closedAfter(settled, calls);
+    // Its process may have ended, and told nothing.
+    return calls === undefined ? settled : endedBy(settled, async () => calls.close());
   }
 
   #nestedCalls(): NestedCalls {
@@ -409,31 +410,17 @@ export class Execution {
     this.#nested = new NestedCalls(this.#options.nested, { call, admitted, abort, takeUnit });
     return this.#nested;
   }
-
-  #nestedChanges(): readonly string[] {
-    return this.#nested?.changed ?? [];
-  }
 }
 
-/** Ends what a handler has called and not waited for, and waits for that, before its own end counts. */
-async function endedAfter<T>(running: Promise<T>, actions: BoundActions): Promise<T> {
+/** Ends what a handler has called and not waited for, before its own end counts. */
+async function endedBy<T>(running: Promise<T>, end: () => Promise<void>): Promise<T> {
   try {
     return await running;
   } finally {
-    await actions.end();
+    await end();
   }
 }
 
-/** Ends what runs within a call when that has ended, as its process may have. */
-async function closedAfter<T>(running: Promise<T>, calls: NestedCalls): Promise<T> {
-  try {
-    return await running;
-  } finally {
-    await calls.close();
-  }
-}
-
-/** The error of a change that began, was stopped, and did not report what it has done. */
 /**
  * What becomes of an error that says that nothing was changed, of an action that has called changes before: whoever sent the request
  * again would make these twice. Undefined: it may say so.
@@ -451,6 +438,7 @@ function partlyDone(
   );
 }
 
+/** The error of a change that began, was stopped, and did not report what it has done. */
 function outcomeUnknown(reason: unknown, cause?: unknown): ActionError {
   const known = bodyOf(reason);
   return new ActionError(

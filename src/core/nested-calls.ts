@@ -69,10 +69,10 @@ export class NestedCalls implements NestedAuthority {
     const { description } = action;
     const level: Level = { action, depth: caller.depth + 1, caller, units: new Map(), ends: [] };
     // A handler process is asked to see to that, and not trusted to.
-    if (level.depth > MAX_DEPTH || (description.effect === 'change' && !mayChange(caller)))
+    if (level.depth > MAX_DEPTH || (isChange(action) && !isChange(caller.action)))
       throw new Error(`${caller.action.description.name} must not call ${name}`);
     try {
-      if (description.effect === 'change') {
+      if (isChange(action)) {
         for (const unit of unitNames) await this.#take(level, cluster, unit);
         if (beforeNested !== undefined) {
           const change = {
@@ -94,8 +94,7 @@ export class NestedCalls implements NestedAuthority {
       throw error;
     }
     this.#levels.set(run, level);
-    if (description.effect === 'change')
-      events.emit('nestedBegan', { call, action: name, cluster, units: unitNames });
+    if (isChange(action)) events.emit('nestedBegan', { call, action: name, cluster, units: unitNames });
     return { units };
   }
 
@@ -136,10 +135,6 @@ export class NestedCalls implements NestedAuthority {
 /** In reverse order: the units are free when its end is noted. Never rejects. */
 async function end({ ends }: Level, outcome: string): Promise<void> {
   for (const each of ends.splice(0).toReversed()) await each(outcome);
-}
-
-function mayChange({ action }: Level): boolean {
-  return isChange(action);
 }
 
 function isChange({ description }: PreparedAction): boolean {

@@ -89,22 +89,26 @@ export function declaredSettings({
   if (settings === undefined) return NO_SETTINGS;
   const schema = strictSchema(settings);
   // Everything must have a description, and be JSON.
-  jsonSchemaOf(schema);
+  const described = fieldsOf(jsonSchemaOf(schema).properties);
   const all = Object.entries(schema.fields).map(([field, each]) => {
     if (!FIELD.test(field)) throw new Error(`the field '${field}' must be camelCase or snake_case`);
-    return declared(action, field, each as Schema);
+    return declared(action, field, { schema: each as Schema, isSecret: holdsSecret(described[field]) });
   });
   const isSecret = all.some(({ secret }) => secret);
   return { all, valuesOf: (given) => valuesOf(schema, given, isSecret) };
 }
 
-function declared(action: string, field: string, schema: Schema): DeclaredSetting {
+function declared(
+  action: string,
+  field: string,
+  { schema, isSecret }: { schema: Schema; isSecret: boolean },
+): DeclaredSetting {
   const { description } = schema.meta() as Record<string, unknown>;
   const name = `${settingPrefix(action)}${upperSnake(field)}`;
   return {
     name,
     about: String(description),
-    secret: holdsSecret(jsonSchemaOf(schema)),
+    secret: isSecret,
     default: schema.getDefault(),
     action,
     field,

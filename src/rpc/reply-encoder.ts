@@ -116,7 +116,12 @@ function withFields(body: Buffer, fields: object, codec: Codec): Buffer | undefi
   }
 }
 
-function tooLarge(bytes: number, maxBytes: number, limit: string): Reply {
+/** What a caller gets in place of a reply that is too large. @param limit whose limit it is, for people */
+export function tooLarge(
+  bytes: number,
+  maxBytes: number,
+  limit: string,
+): Extract<Reply, { status: 'error' }> {
   const message = `The reply has ${bytes} bytes, and ${limit} is ${maxBytes}; request less data`;
   return {
     status: 'error',

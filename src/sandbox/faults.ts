@@ -100,12 +100,12 @@ export function matchesRequest({ host, method, path }: ResponseFault, target: Ta
   return path === undefined || fits(path, target.path);
 }
 
-/** Whether a fault applies to this command. */
+/** Whether a fault, whose machine is an address, applies to this command. */
 export function matchesCommand(
   { machine, command }: CommandFault,
-  target: { host: string; machine: string; argv: readonly string[] },
+  target: { host: string; argv: readonly string[] },
 ): boolean {
-  if (machine !== undefined && machine !== target.host && machine !== target.machine) return false;
+  if (machine !== undefined && machine !== target.host) return false;
   return command === undefined || fits(command, target.argv.join(' '));
 }
 

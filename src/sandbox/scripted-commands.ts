@@ -51,23 +51,17 @@ export class ScriptedCommands {
   readonly #rules: Rule[] = [];
 
   /**
-   * @param machine the id or the address of the only machine; by default all
+   * @param host the address of the only machine; by default all
    * @returns a function that removes it
    * @throws TypeError when it could answer nothing
    */
-  add(
-    matcher: CommandMatcher,
-    answer: CommandScript | readonly CommandScript[],
-    machine?: string,
-  ): () => void {
+  add(matcher: CommandMatcher, answer: CommandScript | readonly CommandScript[], host?: string): () => void {
     const scripts = isList(answer) ? [...answer] : [answer];
     if (scripts.length === 0) throw new TypeError('give at least one answer');
     for (const each of scripts) if (typeof each !== 'function') requireAnswer(each);
     const matchesWords = wordsMatcher(matcher);
     const rule: Rule = {
-      matches: (command) =>
-        (machine === undefined || machine === command.host || machine === command.machine) &&
-        matchesWords(command.argv),
+      matches: (command) => (host === undefined || host === command.host) && matchesWords(command.argv),
       scripts,
     };
     this.#rules.unshift(rule);

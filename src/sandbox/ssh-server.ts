@@ -113,9 +113,9 @@ export class SshServer {
    * @throws TypeError when there is no such machine
    */
   fail(fault: SshFault): () => Promise<void> {
-    const host = fault.machine === undefined ? undefined : this.#addressOf(fault.machine);
-    if (fault.kind === 'refuse') return this.#endpoints.refuse(host);
-    const end = this.#faults.add(fault);
+    const machine = this.#addressOf(fault.machine);
+    if (fault.kind === 'refuse') return this.#endpoints.refuse(machine);
+    const end = this.#faults.add({ ...fault, ...(machine !== undefined && { machine }) });
     return async () => end();
   }
 
@@ -133,12 +133,12 @@ export class SshServer {
     answer: CommandScript | readonly CommandScript[],
     { machine }: { machine?: string } = {},
   ): () => void {
-    if (machine !== undefined) this.#addressOf(machine);
-    return this.#scripted.add(command, answer, machine);
+    return this.#scripted.add(command, answer, this.#addressOf(machine));
   }
 
-  /** @param machine its id or its address @throws TypeError when there is no such machine */
-  #addressOf(machine: string): string {
+  /** @param machine its id or its address; undefined: no one machine @throws TypeError when there is no such machine */
+  #addressOf(machine: string | undefined): string | undefined {
+    if (machine === undefined) return undefined;
     for (const [host, { id }] of this.#machines) if (machine === host || machine === id) return host;
     const known = [...this.#machines].flatMap(([host, { id }]) => [host, id]);
     throw new TypeError(`no machine with SSH has the id or the address ${machine}: ${known.join(', ')}`);
@@ -203,9 +203,7 @@ export class SshServer {
     this.commands.push({ host, argv, sudo });
     if (this.commands.length > MAX_LOGGED) this.commands.shift();
 
-    const fault = this.#faults.next((each) =>
-      matchesCommand(each, { host, machine: this.#machines.get(host)?.id ?? '', argv }),
-    );
+    const fault = this.#faults.next((each) => matchesCommand(each, { host, argv }));
     if (fault === undefined) this.#answer(channel, wrapped, host);
     else if (fault.kind === 'exit') finish(channel, marked(mark, fault));
     else if (fault.kind === 'not-run') finish(channel, fault);

@@ -384,7 +384,7 @@ test('what an action does not wait for is stopped when it ends, and it can call 
   t.true(later instanceof ActionCallError);
 });
 
-test('a request ends, and gives its units and its claim away, when the changes that it does not wait for have ended', async (t) => {
+test('a request ends, and releases its units and its claim, when the changes that it does not wait for have ended', async (t) => {
   const ends: (() => void)[] = [];
   // As a restart does, it goes on when it is stopped.
   const lasting = change(async () => new Promise((end) => ends.push(() => end({}))));

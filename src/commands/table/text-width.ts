@@ -15,7 +15,6 @@ export function widthOf(text: string): number {
 /** The text, or as much of its beginning as fits with an ellipsis into this many columns. */
 export function cutTo(text: string, width: number): string {
   if (text.length <= MEASURED && widthOf(text) <= width) return text;
-  // What comes after that cannot be seen.
   return width < 1 ? '' : `${beginningOf(text, width - 1)}${ELLIPSIS}`;
 }
 
@@ -76,6 +75,7 @@ function partsOf(word: string, width: number): string[] {
 function beginningOf(text: string, width: number): string {
   let end = 0;
   let used = 0;
+  // What comes after that fits into no terminal.
   for (const { segment, index } of graphemes.segment(text.slice(0, MEASURED))) {
     used += widthOf(segment);
     if (used > width) break;
