@@ -22,6 +22,8 @@ export interface BenchSshdOptions {
   programs: Record<string, string>;
   /** What is at the end of `$HOME` on the machines whose addresses match a pattern, so that programs can tell them apart. */
   homes: Record<string, string>;
+  /** A private key that it accepts; beside it is the public one. By default one of its own. */
+  loginKey?: string;
 }
 
 /**
@@ -33,7 +35,7 @@ export class BenchSshd {
   readonly #server: ChildProcess;
   readonly #folder: string;
 
-  static async start({ programs, homes }: BenchSshdOptions): Promise<BenchSshd> {
+  static async start({ programs, homes, loginKey }: BenchSshdOptions): Promise<BenchSshd> {
     if (!existsSync(SSHD)) throw new Error(`${SSHD} is not installed: scripts/install-services does it`);
     if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
     const folder = mkdtempSync(join(tmpdir(), 'bench-sshd-'));
@@ -42,6 +44,7 @@ export class BenchSshd {
       execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'bench', '-f', path(name)]);
     for (const [name, script] of Object.entries(programs))
       writeFileSync(path(name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    const login = loginKey ?? path('login');
     const port = await freePort();
     const [type, key] = readFileSync(path('host.pub'), 'utf8').split(' ');
     writeFileSync(path('known_hosts'), `[127.*]:${port} ${type} ${key}\n`);
@@ -51,7 +54,7 @@ export class BenchSshd {
       `AllowUsers ${user}@127.0.0.0/8`,
       `Port ${port}`,
       `HostKey ${path('host')}`,
-      `AuthorizedKeysFile ${path('login.pub')}`,
+      `AuthorizedKeysFile ${login}.pub`,
       `SetEnv HOME=${folder} PATH=${folder}:/usr/bin:/bin`,
       'PidFile none',
       'StrictModes no',
@@ -73,7 +76,7 @@ export class BenchSshd {
     return new BenchSshd(server, folder, {
       SSH_USER: user,
       SSH_PORT: String(port),
-      SSH_KEY_FILE: path('login'),
+      SSH_KEY_FILE: login,
       SSH_KNOWN_HOSTS: path('known_hosts'),
       ALLOWED_HOSTS: '127.0.0.0/8',
     });

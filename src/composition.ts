@@ -9,6 +9,14 @@ import { memoryShares } from './settings/memory-shares.js';
 import type { Configuration, HandlerPluginSettings, PluginConfiguration } from './settings/settings.js';
 import type { ReloadablePolicy } from './access/reloadable-policy.js';
 import { type ClustersFile, NO_CLUSTERS, readClustersFile } from './clusters/clusters-file.js';
+import { Inventory } from './clusters/inventory.js';
+import { SystemdTransport } from './clusters/systemd/systemd-transport.js';
+import { FleetUnitControl } from './clusters/fleet/fleet-unit-control.js';
+import { SystemdUnitControl } from './clusters/systemd/systemd-unit-control.js';
+import { FleetOnlyResolver, Transports } from './clusters/transports.js';
+import { FleetUnitFiles } from './clusters/fleet/fleet-unit-files.js';
+import { SystemdUnitFiles } from './clusters/systemd/systemd-unit-files.js';
+import { UnitControls, UnitFilesOfClusters } from './clusters/unit-controls.js';
 import { Discovery } from './clusters/fleet/discovery.js';
 import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
 import type { Log } from './telemetry/log.js';
@@ -26,9 +34,14 @@ import type { HttpTokens } from './access/http-tokens.js';
 import type { Gateway, GatewayOptions } from './gateway/gateway.js';
 import type { MetricsServer } from './gateway/metrics-server.js';
 import { Clock } from './api/clock.js';
+import { type Cluster, tokenOf } from './api/cluster.js';
+import { Clusters } from './api/clusters.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
+import { canonicalHost } from './api/grammar.js';
 import { RemoteShell } from './api/remote-shell.js';
+import { UnitControl } from './api/unit-control.js';
+import { UnitFiles } from './api/unit-files.js';
 import type { Catalogue } from './core/catalogue.js';
 import type { Isolation } from './core/isolation.js';
 import { Runner } from './core/runner.js';
@@ -44,7 +57,7 @@ import { settledWithin } from './lib/settled-within.js';
 import { watchedByAll, type WatchUpstream } from './lib/upstream.js';
 import { workingDirectory } from './lib/working-directory.js';
 import { packageVersion } from './lib/package-version.js';
-import { SshShell } from './ssh/ssh-shell.js';
+import { SshShell, type SshShellOptions } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
 import type { RunningAudit, RunningAuditOptions } from './access/audit/running-audit.js';
 import { startWatchdog } from './watchdog/watchdog.js';
@@ -67,9 +80,11 @@ const tokens = {
   clusterHttp: Symbol('HttpClient of clusters') as InjectionToken<HttpClient>,
   /** For servers that the operator has configured. */
   operatorHttp: Symbol('HttpClient of the operator') as InjectionToken<HttpClient>,
-  clustersFile: Symbol('ClustersFile') as InjectionToken<ClustersFile>,
+  inventory: Symbol('Inventory') as InjectionToken<Inventory>,
   discovery: Symbol('Discovery') as InjectionToken<Discovery>,
   ssh: Symbol('SshShell') as InjectionToken<SshShell>,
+  fleetHttp: Symbol('FleetHttpTransport') as InjectionToken<FleetHttpTransport>,
+  systemdControl: Symbol('SystemdUnitControl') as InjectionToken<SystemdUnitControl>,
 };
 
 /** A running service. */
@@ -100,6 +115,12 @@ interface BrokerAccess {
   connect: Connect;
 }
 
+/** How to find clusters. */
+export type ClusterSettings = Configuration['clusters'] & {
+  /** The clusters of a sandbox, which are named without a file. */
+  listed?: ClustersFile;
+};
+
 export interface ServiceOptions {
   configuration: Configuration;
   log: Log;
@@ -107,8 +128,8 @@ export interface ServiceOptions {
   watch?: PluginWatch;
   clock?: Clock;
   /** How to find clusters; the configuration by default. */
-  clusters?: Configuration['clusters'];
-  /** The etcd token of the only cluster of a sandbox. */
+  clusters?: ClusterSettings;
+  /** The etcd token of the first cluster of a sandbox. */
   sandboxCluster?: string;
   /** How to log in to machines; the configuration by default. */
   ssh?: Configuration['ssh'];
@@ -124,7 +145,7 @@ export interface ServiceOptions {
 
 /** The settings and helpers from which the ports are created. */
 interface PortOptions {
-  clusters: Configuration['clusters'];
+  clusters: ClusterSettings;
   ssh: Configuration['ssh'];
   log: Log;
   clock: Clock;
@@ -146,29 +167,70 @@ function registerPorts(
     const policy = container.resolve(tokens.policy);
     return new HttpClient({ policy, watch: begin && { kind: 'fleet', begin } });
   });
-  registerOnce(tokens.clustersFile, () => clustersFileOf(clusters));
+  registerOnce(tokens.inventory, () => inventoryOf(clusters, { clock, log }));
   registerOnce(tokens.discovery, () => {
     return new Discovery({
       http: container.resolve(tokens.operatorHttp),
       discoveryUrl: clusters.discoveryUrl,
       fleetPort: clusters.fleetPort,
-      namedClusters: container.resolve(tokens.clustersFile).endpoints,
+      endpointsOf: (token) => container.resolve(tokens.inventory).file.endpoints.get(token),
       clock,
       log,
     });
   });
   registerOnce(tokens.ssh, () =>
-    sshShell(ssh, { policy: container.resolve(tokens.policy), clock, log, watch: begin }),
+    sshShell(ssh, {
+      policy: container.resolve(tokens.policy),
+      loginOf: (host) => container.resolve(tokens.inventory).file.logins.get(canonicalHost(host)),
+      clock,
+      log,
+      watch: begin,
+    }),
   );
   registerOnce(RemoteShell, () => container.resolve(tokens.ssh));
-  registerOnce(EtcdResolver, () => container.resolve(tokens.discovery));
-  registerOnce(FleetTransport, () => {
+  registerOnce(Clusters, () => container.resolve(tokens.inventory));
+  registerOnce(EtcdResolver, () => {
+    return new FleetOnlyResolver(container.resolve(tokens.inventory), container.resolve(tokens.discovery));
+  });
+  const machinesOf = (cluster: Cluster) =>
+    container.resolve(tokens.inventory).file.machines.get(tokenOf(cluster)) ?? [];
+  registerOnce(tokens.fleetHttp, () => {
     return new FleetHttpTransport({
       http: container.resolve(tokens.clusterHttp),
       resolver: container.resolve(tokens.discovery),
       policy: container.resolve(tokens.policy),
       clock,
       log,
+    });
+  });
+  registerOnce(tokens.systemdControl, () => {
+    return new SystemdUnitControl({ shell: container.resolve(tokens.ssh), clock, machinesOf });
+  });
+  registerOnce(FleetTransport, () => {
+    return new Transports({
+      inventory: container.resolve(tokens.inventory),
+      fleet: container.resolve(tokens.fleetHttp),
+      systemd: new SystemdTransport({
+        shell: container.resolve(tokens.ssh),
+        units: container.resolve(tokens.systemdControl),
+        machinesOf,
+        clock,
+      }),
+    });
+  });
+  registerOnce(UnitFiles, () => {
+    return new UnitFilesOfClusters({
+      inventory: container.resolve(tokens.inventory),
+      fleet: new FleetUnitFiles(container.resolve(tokens.fleetHttp)),
+      systemd: new SystemdUnitFiles({ shell: container.resolve(tokens.ssh), machinesOf }),
+    });
+  });
+  registerOnce(UnitControl, () => {
+    const shell = container.resolve(tokens.ssh);
+    return new UnitControls({
+      inventory: container.resolve(tokens.inventory),
+      fleet: new FleetUnitControl({ fleet: container.resolve(tokens.fleetHttp), shell, clock }),
+      systemd: container.resolve(tokens.systemdControl),
     });
   });
 }
@@ -182,10 +244,11 @@ function sshShell(
   ssh: Configuration['ssh'],
   {
     policy,
+    loginOf,
     clock,
     log,
     watch,
-  }: { policy: HostPolicy; clock: Clock; log: Log; watch: WatchUpstream | undefined },
+  }: Pick<SshShellOptions, 'policy' | 'loginOf' | 'watch'> & { clock: Clock; log: Log },
 ): SshShell {
   try {
     return new SshShell({
@@ -200,6 +263,7 @@ function sshShell(
       connectTimeoutMs: SSH_CONNECT_MS,
       handshakeTimeoutMs: SSH_LOGIN_MS,
       policy,
+      loginOf,
       watch,
       clock,
       log,
@@ -216,7 +280,19 @@ function sshShell(
 export function clustersFileOf({ file, fleetPort }: Configuration['clusters']): ClustersFile {
   if (file === undefined) return NO_CLUSTERS;
   try {
-    return readClustersFile(file, fleetPort);
+    return readClustersFile(file.text, fleetPort);
+  } catch (cause) {
+    throw new ConfigurationError([`CLUSTERS_FILE cannot be used: ${reasonOf(cause)}`]);
+  }
+}
+
+/** @throws ConfigurationError that says why the file cannot be used */
+function inventoryOf(
+  { file, listed, fleetPort }: ClusterSettings,
+  { clock, log }: { clock: Clock; log: Log },
+): Inventory {
+  try {
+    return new Inventory({ path: file?.path, listed, fleetPort, clock, log });
   } catch (cause) {
     throw new ConfigurationError([`CLUSTERS_FILE cannot be used: ${reasonOf(cause)}`]);
   }
@@ -230,6 +306,12 @@ export interface Components {
   resolver: () => Discovery;
   /** @throws ConfigurationError when the clusters file cannot be used */
   fleet: () => FleetTransport;
+  /** @throws ConfigurationError when the clusters file cannot be used */
+  clusters: () => Clusters;
+  /** @throws ConfigurationError when the clusters file cannot be used, or an Error when the private key cannot */
+  units: () => UnitControl;
+  /** @throws ConfigurationError when the clusters file cannot be used, or an Error when the private key cannot */
+  unitFiles: () => UnitFiles;
   /** @throws Error when the private key cannot be used */
   shell: () => SshShell;
   /** Undefined: no claim store is configured. It is not started. */
@@ -240,7 +322,7 @@ export interface Components {
 }
 
 export interface ComponentsOptions {
-  clusters: Configuration['clusters'];
+  clusters: ClusterSettings;
   ssh: Configuration['ssh'];
   /** The OpenAperture installation; undefined: none. */
   openaperture?: Configuration['openaperture'];
@@ -272,6 +354,9 @@ export function componentsOf({
     installation: async () => (installation ??= await installationOf(openaperture, { hostname, clock, log })),
     resolver: () => container.resolve(tokens.discovery),
     fleet: () => container.resolve(FleetTransport),
+    clusters: () => container.resolve(tokens.inventory),
+    units: () => container.resolve(UnitControl),
+    unitFiles: () => container.resolve(UnitFiles),
     shell: () => container.resolve(tokens.ssh),
     claims: async () => (claimStore ??= await claimStoreOf(claims, { clock, log })),
     httpTokens: async () => httpTokensOf(http, { clock, log }),
@@ -381,7 +466,7 @@ type OpenOptions = ServedSettings & PortOptions & Pick<LoaderOptions, 'watch'> &
 /** The served actions, with the ports that they inject. */
 export interface OpenedActions {
   readonly catalogue: Catalogue;
-  readonly clusters: ClustersFile;
+  readonly inventory: Inventory;
   /** Disposes the actions, then closes the connections to clusters and machines. @param withinMs in milliseconds */
   close: (withinMs: number) => Promise<void>;
 }
@@ -397,15 +482,18 @@ export async function openActions(options: OpenOptions): Promise<OpenedActions> 
   // Before the plugins, so that a file that cannot be used is reported once, not for each plugin that needs it.
   container.resolve(tokens.discovery);
   container.resolve(tokens.ssh);
+  const inventory = container.resolve(tokens.inventory);
   const catalogue = await servedActions(options, {
     resolve: (token) => resolveDependency(container, token),
     watch: options.watch,
     settings: options.settings,
   });
+  inventory.start();
   return {
     catalogue,
-    clusters: container.resolve(tokens.clustersFile),
+    inventory,
     close: async (withinMs) => {
+      inventory.stop();
       await catalogue
         .dispose(Math.min(DISPOSE_MS, withinMs - PORTS_MS), clock)
         .catch((error: unknown) => log.error('actions failed to clean up', { error }));
@@ -437,7 +525,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 async function startedService(options: ServiceOptions): Promise<Service> {
   const { configuration, log, watch, clock = systemClock, tracing } = options;
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
-  const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
+  const { ssh = configuration.ssh } = options;
+  const clusters: ClusterSettings = options.clusters ?? configuration.clusters;
   const metrics = await metricsOf(configuration.metrics, { queue: rpc.queue, clock });
   const watchUpstream = watchedByAll(metrics?.watchUpstream, tracing?.watchUpstream);
   const inContextOf = tracing?.inContextOf;
@@ -472,7 +561,7 @@ async function startedService(options: ServiceOptions): Promise<Service> {
   logRequests(events, logFor);
   installation?.watch(events);
   const claimStore = await claimStoreOf(claims, { clock, log, watch: watchUpstream });
-  const { names: clusterNames, tokens: clusterTokens, endpoints } = actions.clusters;
+  const { inventory } = actions;
   // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
   // not be one cluster.
   let served: string | undefined;
@@ -502,8 +591,10 @@ async function startedService(options: ServiceOptions): Promise<Service> {
     beforeNested: audit?.beforeNested,
     inContextOf,
     policy,
-    clusterName: clusterNames.size > 0 ? (token) => clusterNames.get(token) : undefined,
-    clusterToken: clusterTokens.size > 0 ? (name) => clusterTokens.get(name) : undefined,
+    ...((clusters.file ?? clusters.listed) !== undefined && {
+      clusterName: (token: string) => inventory.file.names.get(token),
+      clusterToken: (name: string) => inventory.file.tokens.get(name),
+    }),
   });
   const memory = memoryShares(rpc.memoryBudgetBytes, { hasGateway: http !== undefined });
   const requests = new RpcServer({
@@ -574,6 +665,7 @@ async function startedService(options: ServiceOptions): Promise<Service> {
   // Add a file that may change here.
   const reloads: (() => void | Promise<void>)[] = [
     async () => policy?.reload(),
+    () => inventory.reload(),
     () => httpTokens?.reload(),
     async () => audit?.reload(),
   ];
@@ -593,8 +685,7 @@ async function startedService(options: ServiceOptions): Promise<Service> {
     catalogue,
     uses: {
       policy_rules: policy?.ruleCount ?? 'off',
-      named_clusters:
-        clusters.file === undefined ? 'off' : new Set([...endpoints.keys(), ...clusterTokens.values()]).size,
+      named_clusters: (clusters.file ?? clusters.listed) === undefined ? 'off' : inventory.file.count,
       http_tokens: httpTokens?.count ?? 'off',
       audit: configuration.audit?.target ?? 'off',
       claims: claimStore === undefined ? 'off' : 'on',
@@ -712,7 +803,9 @@ export async function problemsOfFiles({
     async () => policyOf(policyFile, options),
     async () => httpTokensOf(http, options),
     () => clustersFileOf(clusters),
-    async () => ssh.privateKey && sshShell(ssh, { policy, watch: undefined, ...options }).close(),
+    async () =>
+      ssh.privateKey &&
+      sshShell(ssh, { policy, loginOf: () => undefined, watch: undefined, ...options }).close(),
   ]) {
     try {
       await read();

@@ -7,10 +7,14 @@ import { ActionError } from './api/action-error.js';
 import { Actions } from './api/actions.js';
 import { ANONYMOUS, type Caller } from './api/caller.js';
 import { Clock } from './api/clock.js';
+import { Clusters } from './api/clusters.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
 import { RemoteShell } from './api/remote-shell.js';
+import { UnitControl } from './api/unit-control.js';
+import { UnitFiles } from './api/unit-files.js';
 import { withoutRowList } from './api/row-list.js';
+import type { UnreachableHost } from './api/warn.js';
 import { componentsOf, OWN_PLUGINS } from './composition.js';
 import type { ActionDescription } from './core/action-description.js';
 import type { AccessPolicy } from './core/access-policy.js';
@@ -23,6 +27,7 @@ import { checkedSetting, type DeclaredSettings, type SettingValues } from './cor
 import { prepareAction, type PreparedAction } from './core/prepare-action.js';
 import { resultCheck } from './core/result-check.js';
 import { Runner } from './core/runner.js';
+import { unreachableIn } from './core/warnings.js';
 import { systemClock } from './lib/clock.js';
 import { stringifyExactly } from './lib/exact-json.js';
 import { fieldsOf } from './lib/fields-of.js';
@@ -30,7 +35,13 @@ import type { Logger } from './lib/logger.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
 import { tooLarge } from './rpc/reply-encoder.js';
 import { clusterSettings, sshSettings } from './sandbox/sandbox-settings.js';
-import { type Sandbox, type SandboxOptions, type SandboxSsh, startSandbox } from './sandbox/sandbox.js';
+import {
+  type Sandbox,
+  type SandboxOptions,
+  type SandboxSsh,
+  type SandboxSystemd,
+  startSandbox,
+} from './sandbox/sandbox.js';
 import type {
   CommandAnswer,
   CommandMatcher,
@@ -49,6 +60,8 @@ export type {
   Sandbox,
   SandboxOptions,
   SandboxSsh,
+  SandboxSystemd,
+  UnreachableHost,
 };
 
 /** A line that an action has logged. */
@@ -60,7 +73,10 @@ export interface LoggedLine {
 
 /** How `run` calls the action. */
 export interface RunOptions {
-  /** The etcd token of the cluster; null: the call names none. By default the sandbox's first cluster. */
+  /**
+   * The etcd token or the name of the cluster, such as `sandbox.systemd.name`; null: the call names none. By default the sandbox's first
+   * cluster.
+   */
   cluster?: string | null;
   /** Aborted: the caller no longer waits, and the call ends with `cancelled`. */
   signal?: AbortSignal;
@@ -74,18 +90,23 @@ export interface RunOptions {
   repeated?: boolean;
 }
 
+type Reachable = Sandbox & { readonly ssh: SandboxSsh; readonly systemd: SandboxSystemd };
+
 export interface OpenAction<Result = unknown> {
   /**
    * The simulated cluster: `sandbox.cluster` adds units, reads the received requests and sets faults; `sandbox.ssh` answers
-   * commands. To read `ssh` throws when the action injects neither `RemoteShell` nor `Actions`.
+   * commands; `sandbox.systemd` is a cluster of plain systemd hosts. To read one of these two throws when the machines have no SSH: when
+   * the action injects none of `RemoteShell`, `UnitControl` and `Actions`, and the option `ssh` is not true.
    */
-  readonly sandbox: Sandbox & { readonly ssh: SandboxSsh };
+  readonly sandbox: Reachable;
   /** The description of the action in the catalogue. */
   readonly description: ActionDescription;
   /** The lines that the action has logged, oldest first. */
   readonly logged: readonly LoggedLine[];
   /** The warnings that callers have got, oldest first. */
   readonly warnings: readonly string[];
+  /** The machines and hosts of which callers were told that they did not answer. */
+  readonly unreachable: readonly UnreachableHost[];
   /**
    * Calls the action as a worker of the service does: with its checks, its deadline, its turns of changes, and what it makes of
    * errors and results.
@@ -121,7 +142,7 @@ export async function openAction<Result = unknown>(
   const injects = (token: symbol) =>
     [action, ...others].some(({ inject }) => Object.values(inject ?? {}).includes(token));
   const callsOthers = injects(Actions);
-  const usesShell = callsOthers || injects(RemoteShell);
+  const usesShell = callsOthers || injects(RemoteShell) || injects(UnitControl) || injects(UnitFiles);
   const sandbox = await startSandbox({ ssh: usesShell, ...options });
   const defaults = readConfiguration({ env: {}, directory: '/nonexistent' });
   const components = componentsOf({
@@ -140,10 +161,14 @@ export async function openAction<Result = unknown>(
     [FleetTransport, components.fleet],
     [EtcdResolver, components.resolver],
     [RemoteShell, components.shell],
+    [Clusters, components.clusters],
+    [UnitControl, components.units],
+    [UnitFiles, components.unitFiles],
     [Clock, () => clock],
   ]);
   const logged: LoggedLine[] = [];
   const warnings: string[] = [];
+  const unreachable: UnreachableHost[] = [];
   try {
     const prepare = (each: Action, given: Readonly<Record<string, unknown>>) => {
       const prepared = prepareAction(each, (token) => portOf(ports, token), {
@@ -176,6 +201,7 @@ export async function openAction<Result = unknown>(
       description: served.description,
       logged,
       warnings,
+      unreachable,
       stop: async () => {
         // Not awaited: with a clock that the test advances it may never end.
         void runner.drain(0);
@@ -192,7 +218,9 @@ export async function openAction<Result = unknown>(
         });
         if (units !== undefined) scopes.set(call.caller, policyFor(units));
         const settled = await runner.run(call);
-        warnings.push(...warningsOf(settled));
+        const details = detailsOf(settled);
+        warnings.push(...warningsIn(details));
+        unreachable.push(...unreachableIn(details));
         if (settled.status !== 'completed') throw failureOf(settled, thrown.get(id));
         const result = withoutRowList(settled.body);
         requireSize(result, defaults.rpc.maxReplyBytes);
@@ -243,15 +271,20 @@ async function ownActions(resolve: (token: symbol) => unknown): Promise<Prepared
   return catalogue.describe().flatMap(({ name }) => catalogue.find(name) ?? []);
 }
 
-function withSsh(sandbox: Sandbox): Sandbox & { readonly ssh: SandboxSsh } {
-  const { ssh } = sandbox;
-  if (ssh !== undefined) return { ...sandbox, ssh };
+function withSsh(sandbox: Sandbox): Reachable {
+  const { ssh, systemd } = sandbox;
+  if (ssh !== undefined && systemd !== undefined) return { ...sandbox, ssh, systemd };
+  const noSsh = () =>
+    new TypeError(
+      'the action does not inject RemoteShell, so the machines of its sandbox accept no SSH: open it with the option ssh: true',
+    );
   return {
     ...sandbox,
     get ssh(): SandboxSsh {
-      throw new TypeError(
-        'the action does not inject RemoteShell, so the machines of its sandbox accept no SSH',
-      );
+      throw noSsh();
+    },
+    get systemd(): SandboxSystemd {
+      throw noSsh();
     },
   };
 }
@@ -292,6 +325,7 @@ function callOf(
 ): Call {
   return {
     id,
+    key: id,
     action: name,
     target: cluster,
     parameters,
@@ -311,10 +345,13 @@ function callOf(
   };
 }
 
-/** The warnings beside a result, and in the details of an error. */
-function warningsOf(settled: Settled): string[] {
-  if (settled.status === 'released') return [];
-  const details = settled.status === 'completed' ? settled.details : settled.body.details;
+/** What callers are told beside a result, and in an error. */
+function detailsOf(settled: Settled): unknown {
+  if (settled.status === 'released') return undefined;
+  return settled.status === 'completed' ? settled.details : settled.body.details;
+}
+
+function warningsIn(details: unknown): string[] {
   const { warnings } = fieldsOf(details);
   return Array.isArray(warnings) ? warnings.map(String) : [];
 }

@@ -69,7 +69,9 @@ test('docs/operating.md explains every log message', async (t) => {
     ['src', 'plugins'].map(async (folder) => readdir(inRepository(folder), { recursive: true })),
   );
   const sources = ['src', 'plugins'].flatMap((folder, at) =>
-    (files[at] ?? []).filter((file) => file.endsWith('.ts')).map((file) => `${folder}/${file}`),
+    (files[at] ?? [])
+      .filter((file) => file.endsWith('.ts') && file !== 'client/action-types.ts')
+      .map((file) => `${folder}/${file}`),
   );
   const messages = new Set<string>();
   for (const source of sources) {

@@ -8,6 +8,8 @@ import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { parseTokensFile } from '../src/access/http-tokens-file.js';
 import { readPolicy } from '../src/access/read-policy.js';
 import { readClustersFile } from '../src/clusters/clusters-file.js';
+import { unitChanges } from '../src/plugin.js';
+import { unreachableIn } from '../src/core/warnings.js';
 import { httpStatusOf } from '../src/gateway/http-status.js';
 import { readEnvelope } from '../src/rpc/envelope.js';
 import { patternOf, shownCommands } from './documents/console.js';
@@ -77,18 +79,55 @@ const CHECKS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
       t.deepEqual([...readClustersFile(text, 49_153).names.values()], ['prod-eu', 'prod-us', 'test']),
   },
   'docs/actions.md': {
-    'fleet-manager call check_cluster': prints(/^\[\]$/m),
+    'fleet-manager call check_cluster': prints(/"kind": "unit_unsatisfiable"/),
     'fleet-manager call describe_actions': prints(/^[{[]/m),
+    'fleet-manager call destroy_unit': isOfPlugin('destroy-unit'),
+    'fleet-manager call disable_unit': isOfPlugin('disable-unit'),
+    'fleet-manager call enable_unit': isOfPlugin('enable-unit'),
+    'fleet-manager call list_clusters': prints(/"sandbox-systemd"/),
+    'fleet-manager call list_unit_files': prints(/"state": "launched"/),
+    'fleet-manager call load_unit': isOfPlugin('load-unit'),
+    'fleet-manager call put_unit': isOfPlugin('put-unit'),
+    'fleet-manager call reload_unit': isOfPlugin('reload-unit'),
+    'fleet-manager call reset_failed_unit': isOfPlugin('reset-failed-unit'),
+    'fleet-manager call rollout': isOfPlugin('rollout'),
+    'fleet-manager call start_unit': isOfPlugin('start-unit'),
+    'fleet-manager call stop_unit': isOfPlugin('stop-unit'),
+    'fleet-manager call unit_file': prints(/ExecStart=/),
+    'fleet-manager call unload_unit': isOfPlugin('unload-unit'),
     'fleet-manager call list_machines': prints(/^\[/m),
     'fleet-manager call list_unit_states': prints(/"systemdActiveState": "active"/),
     'fleet-manager call list_units': prints(/"name": "web@1\.service"/),
     'fleet-manager call node_info': prints(/"127\.0\.0\.1": \{/),
-    // A restart takes seconds: that of the plugin's page is run.
-    'fleet-manager call restart_unit': async (t, { text }) => {
-      const [onPage] = await blocksOf('plugins/restart-unit/README.md');
-      t.true(onPage?.text.startsWith(text), text);
-    },
+    'fleet-manager call restart_unit': isOfPlugin('restart-unit'),
     'fleet-manager call unit_logs': prints(/docker\[\d+\]/),
+    'fleet-manager call unit_status': prints(/"active": "active"/),
+  },
+  'docs/changes.md': {
+    '{\n  "machine_id"': async (t, { text }) => {
+      t.notThrows(() =>
+        unitChanges().validateSync({ unit: 'web.service', changes: [JSON.parse(text)] }, { strict: true }),
+      );
+    },
+  },
+  'docs/clusters.md': {
+    '# Plain hosts with systemd': (t, { text }) => {
+      const { names, problems } = readClustersFile(text, 49_153);
+      t.deepEqual([...names.values()], ['lab', 'test', 'prod']);
+      t.deepEqual(problems, []);
+    },
+    '{\n  "lab"': async (t, { text }) => {
+      const [yaml] = await blocksOf('docs/clusters.md');
+      t.deepEqual(
+        readClustersFile(text, 49_153).machines,
+        readClustersFile(yaml?.text ?? '', 49_153).machines,
+      );
+      t.deepEqual(readClustersFile(text, 49_153).names, readClustersFile(yaml?.text ?? '', 49_153).names);
+    },
+    '{\n  "status"': (t, { text }) => {
+      const { details } = JSON.parse(text) as { details: { unreachable: { host: string }[] } };
+      t.deepEqual(unreachableIn(details), details.unreachable);
+    },
   },
   // There is no container engine here: test/image/ checks the files that the blocks use.
   'docs/containers.md': {
@@ -188,12 +227,27 @@ const CHECKS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
   },
   'plugins/check-cluster/README.md': { 'fleet-manager call': prints(/^\[\]$/m) },
   'plugins/describe-actions/README.md': { 'fleet-manager call': prints(/"list_units"/) },
+  'plugins/list-clusters/README.md': { 'fleet-manager call': prints(/"sandbox-systemd"/) },
+  'plugins/disable-unit/README.md': { 'fleet-manager call': prints(/"did": "(?:disabled|nothing)"/) },
+  'plugins/enable-unit/README.md': { 'fleet-manager call': prints(/"did": "enabled"/) },
+  'plugins/list-unit-files/README.md': { 'fleet-manager call': prints(/"unit": "mailer@\.service"/) },
+  'plugins/load-unit/README.md': { 'fleet-manager call': prints(/"did": "(?:loaded|nothing)"/) },
+  'plugins/put-unit/README.md': { 'fleet-manager call': prints(/"did": "replaced"/) },
+  'plugins/reload-unit/README.md': { 'fleet-manager call': prints(/"did": "reloaded"/) },
+  'plugins/reset-failed-unit/README.md': { 'fleet-manager call': prints(/"did": "reset"/) },
+  'plugins/rollout/README.md': { 'fleet-manager call': prints(/"ended": "planned"[^]*"ended": "completed"/) },
+  'plugins/start-unit/README.md': { 'fleet-manager call': prints(/"did": "(?:started|nothing)"/) },
+  'plugins/stop-unit/README.md': { 'fleet-manager call': prints(/"did": "stopped"/) },
+  'plugins/unit-file/README.md': { 'fleet-manager call': prints(/Ticket shop/) },
+  'plugins/unload-unit/README.md': { 'fleet-manager call': prints(/"did": "(?:unloaded|nothing)"/) },
+  'plugins/destroy-unit/README.md': { 'fleet-manager call': prints(/"did": "stopped and removed"/) },
   'plugins/list-machines/README.md': { 'fleet-manager call': prints(/"primaryIP"/) },
   'plugins/list-units/README.md': { 'fleet-manager call': prints(/"name": "web@1\.service"/) },
   'plugins/node-info/README.md': { 'fleet-manager call': prints(/"127\.0\.0\.1": \{/) },
   'plugins/restart-unit/README.md': { 'fleet-manager call': prints(/web@1\.service was restarted/) },
   'plugins/unit-logs/README.md': { 'fleet-manager call': prints(/docker\[\d+\]/) },
   'plugins/unit-states/README.md': { 'fleet-manager call': prints(/"systemdActiveState": "active"/) },
+  'plugins/unit-status/README.md': { 'fleet-manager call': prints(/"active": "active"/) },
 };
 
 const CHECKED = new Set(['sh', 'console', 'json', 'yaml', 'ini', 'toml']);
@@ -354,6 +408,15 @@ function prints(pattern: RegExp, { directory }: { directory?: string } = {}): Ch
     const { world } = t.context;
     const options = { env: world.env, directory: directory ?? world.directory };
     t.regex(await runBlock(t, world.replaced(text), options), pattern);
+  };
+}
+
+/** A change, which takes seconds: that of the plugin's page is run. */
+function isOfPlugin(folder: string): Check {
+  return async (t, { text }) => {
+    const [action] = /^fleet-manager call \w+/.exec(text) ?? [];
+    const [onPage] = await blocksOf(`plugins/${folder}/README.md`);
+    t.true(action !== undefined && onPage?.text.startsWith(action), text);
   };
 }
 

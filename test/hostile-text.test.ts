@@ -1,11 +1,21 @@
 import test from 'ava';
+import { fileSystemsIn } from '../plugins/check-cluster/file-systems.js';
+import { fleetFilesIn, loadedUnitsIn, shownUnitsIn } from '../plugins/check-cluster/machine-units.js';
 import { readDisk, readDocker, readMachine, readOs } from '../plugins/node-info/facts.js';
+import {
+  readFailedUnits,
+  readPodman,
+  readRpmOstree,
+  readUpdateEngine,
+} from '../plugins/node-info/system-facts.js';
 import { readAssignments } from '../plugins/node-info/os-release.js';
-import { isForbidden, notesOf, oldestFirst } from '../plugins/unit-logs/journal-text.js';
-import { readable } from '../plugins/unit-logs/readable-text.js';
+import { notesOf, oldestFirst } from '../plugins/unit-logs/journal-text.js';
+import { mayNotReadJournal } from '../src/api/journal-rights.js';
+import { readable } from '../src/api/readable-text.js';
 import { readLine } from '../src/access/audit/audit-line.js';
 import { maskedParameters } from '../src/access/audit/masked-parameters.js';
 import { globMatcher, isHostAddress, isUnitName } from '../src/api/grammar.js';
+import { readTogether } from '../src/api/together-script.js';
 import { requirementsOf } from '../src/api/unit-requirements.js';
 import { memberHosts } from '../src/clusters/fleet/member-hosts.js';
 import { readPage, readUnit } from '../src/clusters/fleet/fleet-responses.js';
@@ -16,7 +26,7 @@ import { printable, printableLines } from '../src/lib/printable.js';
 import { errorTextOf } from '../src/openaperture/error-responses.js';
 import { idOfLocation } from '../src/openaperture/manager-responses.js';
 import { isSameRequest } from '../src/openaperture/same-request.js';
-import { endOfText, lastLine } from '../src/ssh/machine-text.js';
+import { endOfText, lastLine } from '../src/lib/machine-text.js';
 
 /** A quadratic search in a text of this length would take minutes: ava's time limit of the file fails it. */
 const CHARACTERS = 300_000;
@@ -49,13 +59,23 @@ const READERS: Record<string, (text: string) => unknown> = {
   readable,
   'oldestFirst of stdout': (stdout) => oldestFirst({ stdout, stderr: '', truncated: true }, CHARACTERS),
   'oldestFirst of stderr': (stderr) => oldestFirst({ stdout: '', stderr, truncated: false }, CHARACTERS),
-  isForbidden: (stderr) => isForbidden({ stderr }),
+  mayNotReadJournal,
   'notesOf a hint': (text) => notesOf(`Hint: You are currently not seeing messages from ${text}`),
   readDisk,
   readOs,
   readAssignments,
   readDocker,
   readMachine,
+  readPodman,
+  readRpmOstree,
+  readUpdateEngine: (text) => readUpdateEngine(text, null),
+  readFailedUnits,
+  loadedUnitsIn,
+  shownUnitsIn,
+  fleetFilesIn,
+  fileSystemsIn: (text) => fileSystemsIn(text, text, text),
+  'readTogether of a time': (time) => readTogether(`*b${time}`, '*'),
+  'readTogether of outputs': (text) => readTogether(text, '*'),
   endOfText,
   lastLine,
   printable,

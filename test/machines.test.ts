@@ -280,7 +280,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
       if (signal === 'SIGKILL') {
         t.is(state(), 'loaded');
         await startWorker(t, env);
-        t.regex(String(await call), /was started/);
+        t.regex((await call) as string, /was started/);
       } else {
         // Which error it is depends on how far the restart came.
         t.like(await call, { fault: 'service', retryable: false });

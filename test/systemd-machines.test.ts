@@ -185,7 +185,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
     t.notRegex(logs, /blob data|[\x00-\x09\x0b-\x1f]/);
   });
 
-  test('node_info has the facts of a machine, and says that Docker is missing or down where it is', async (t) => {
+  test('node_info has the facts of a machine, and says that Docker is down where it is', async (t) => {
     const [docked, bare, down] = [takeMachine(), takeMachine(), takeMachine()];
     await docked.installCommand('docker', DOCKER);
     await down.installCommand(
@@ -194,9 +194,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
     );
     const [withDocker, without, withoutDaemon] = await infoOf(docked, bare, down);
     t.like(withDocker, { errors: [], docker: { client_version: '1.10.3', server_version: '1.10.4' } });
-    t.like(without, { docker: null, docker_version: null });
-    t.is(without?.errors.length, 1, String(without?.errors));
-    t.regex(String(without?.errors), /^docker: .*not found|^docker: .*No such file/);
+    t.like(without, { docker: null, docker_version: null, errors: [] });
     t.like(withoutDaemon, { docker: { client_version: '1.10.3', server_version: null } });
     t.regex(String(withoutDaemon?.errors), /^docker: .*Cannot connect to the Docker daemon/);
     for (const info of [withDocker, without, withoutDaemon]) {

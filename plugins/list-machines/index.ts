@@ -27,8 +27,7 @@ export default defineAction({
   async handle({ parameters, cluster, signal, warn }, { fleet }) {
     const wanted = Object.entries(parameters.metadata ?? {});
     const machines = await fleet.machines(cluster, { signal, warn });
-    const missing = await fleet.incompleteness(cluster, { signal });
-    if (missing !== undefined) warn(missing);
+    await fleet.incompleteness(cluster, { signal, warn });
     return machines.filter(({ metadata }) => wanted.every(([key, value]) => metadata[key] === value));
   },
 });

@@ -1,5 +1,5 @@
-import { array, object, string } from 'yup';
-import { defineAction, FleetTransport, glob, globMatcher, machineId } from '../../src/plugin.js';
+import { array, boolean, object, string } from 'yup';
+import { defineAction, FleetTransport, glob, globMatcher, machineId, type Warn } from '../../src/plugin.js';
 
 /** In place of what may name units that the caller may not see. */
 const MAY_LACK = 'The list cannot be read completely: it may lack some units';
@@ -24,6 +24,9 @@ export default defineAction({
       .optional()
       .meta({ description: 'Only units that fleet reports in this state; not meaningful for global units.' }),
     machine_id: machineId().optional().meta({ description: 'Only units scheduled to this machine.' }),
+    all: boolean().optional().meta({
+      description: 'On plain systemd hosts also the units of the distribution that are loaded.',
+    }),
   }),
   result: array(
     object({
@@ -54,15 +57,15 @@ export default defineAction({
   inject: { fleet: FleetTransport },
 
   async handle({ parameters, cluster, signal, warn, authorize, authorizesAll }, { fleet }) {
-    const { name, desired_state: desired, current_state: current, machine_id: machine } = parameters;
+    const { name, desired_state: desired, current_state: current, machine_id: machine, all } = parameters;
     const named = name === undefined ? () => true : globMatcher(name);
-    const tell = authorizesAll ? warn : () => warn(MAY_LACK);
-    const [missing, units] = await Promise.all([
-      fleet.incompleteness(cluster, { signal }),
-      fleet.unitRows(cluster, { signal, warn: tell }),
+    const tell: Warn = authorizesAll ? warn : (_text, facts) => warn(MAY_LACK, facts);
+    const [units] = await Promise.all([
+      fleet.unitRows(cluster, { signal, warn: tell, all }),
+      fleet.incompleteness(cluster, { signal, warn }),
     ]);
-    if (missing !== undefined) warn(missing);
-    if (authorizesAll && Object.values(parameters).every((each) => each === undefined)) return units;
+    const filters = [name, desired, current, machine];
+    if (authorizesAll && filters.every((each) => each === undefined)) return units;
     return units.filter(
       (unit) =>
         named(unit.name) &&

@@ -1,4 +1,4 @@
-import { array, type InferType, number, object, string } from 'yup';
+import { array, boolean, type InferType, number, object, string } from 'yup';
 
 const textOrNull = () => string().nullable().defined();
 const whole = () => number().integer();
@@ -33,6 +33,39 @@ const memory = object({
   }),
 });
 
+const podman = object({
+  version: textOrNull().meta({ column: 'PODMAN', description: 'Its version.' }),
+  answers: boolean().required().meta({ description: 'Whether `podman version` succeeds.' }),
+});
+
+const osImage = object({
+  updated_by: string().oneOf(['rpm-ostree', 'update_engine']).required().meta({
+    description: 'Which of the two updates it.',
+  }),
+  booted_version: textOrNull().meta({
+    description: 'The version that runs; the checksum where rpm-ostree has no version.',
+  }),
+  staged: boolean().required().meta({ description: 'Whether another version is ready, and boots next.' }),
+  staged_version: textOrNull().meta({
+    description: 'That version; null: there is none, or update_engine does not name it.',
+  }),
+});
+
+const failedUnits = object({
+  count: whole().required().meta({ column: 'FAILED', description: 'How many there are.' }),
+  names: array(string().required()).required().meta({ description: 'The names of the first 20.' }),
+});
+
+const clockOffset = object({
+  offset_ms: whole().required().meta({
+    description: 'How far it is ahead of the clock of this service, in milliseconds; negative: behind.',
+  }),
+  uncertainty_ms: whole().required().meta({
+    description:
+      'By how much this may be wrong in either direction, in milliseconds: half the time on the way.',
+  }),
+});
+
 /** The information of a node. Existing callers read the first three fields. */
 export const nodeInfo = object({
   docker_disk_space_percent: wholeOrNull().meta({
@@ -49,16 +82,32 @@ export const nodeInfo = object({
     .meta({ column: 'LOAD', description: 'The load of the last 1, 5 and 15 minutes.' }),
   memory: memory.nullable().defined().meta({ description: 'The memory of the machine.' }),
   uptime_seconds: wholeOrNull().meta({ description: 'How long the machine has been up.' }),
-  errors: array(string().defined())
-    .required()
-    .meta({ column: 'ERRORS', description: 'Why values could not be read; empty when all were read.' }),
+  podman: podman.nullable().defined().meta({ description: 'Podman; null: it is not installed.' }),
+  os_image: osImage.nullable().defined().meta({
+    description:
+      'An operating system that is updated as a whole; null: there is no rpm-ostree and no update_engine.',
+  }),
+  failed_units: failedUnits.nullable().defined().meta({
+    description: 'The units of systemd that have failed; null: there is no systemd.',
+  }),
+  clock: clockOffset.nullable().defined().meta({ description: 'The clock of the machine.' }),
+  errors: array(string().defined()).required().meta({
+    column: 'ERRORS',
+    description: 'Why values could not be read; empty when all were read that the machine has.',
+  }),
 });
 
-/** The information of a node; a value that could not be read is null, with the reason in `errors`. */
+/**
+ * The information of a node; a value that could not be read is null, with the reason in `errors`. What the machine does not have is
+ * null without one.
+ */
 export type NodeInfo = InferType<typeof nodeInfo>;
 export type Disk = InferType<typeof disk>;
 export type Os = InferType<typeof os>;
 export type Docker = InferType<typeof docker>;
+export type Podman = InferType<typeof podman>;
+export type OsImage = InferType<typeof osImage>;
+export type FailedUnits = InferType<typeof failedUnits>;
 
 /** What is known of a node that could not be read at all. */
 export const NOTHING_KNOWN: Omit<NodeInfo, 'errors'> = {
@@ -71,4 +120,8 @@ export const NOTHING_KNOWN: Omit<NodeInfo, 'errors'> = {
   load: null,
   memory: null,
   uptime_seconds: null,
+  podman: null,
+  os_image: null,
+  failed_units: null,
+  clock: null,
 };

@@ -21,14 +21,21 @@ export interface RestartParts extends WatchParts {
 /**
  * Restarts a unit through fleet: sets it to `loaded` and waits until it has certainly stopped, then sets it to
  * `launched` and waits until it is up and stays up. (fleetctl does not wait for the stop, so the unit may never stop.)
- * @returns a string for people with the observed states
+ * @returns what was observed before and after, and a string for people with that
  * @throws the signal's reason only when nothing was changed
  * @throws ActionError that says which states were observed, and whether the unit is now stopped
  */
-export async function restart(name: string, waitMs: number, parts: RestartParts): Promise<string> {
+export async function restart(name: string, waitMs: number, parts: RestartParts): Promise<Restarted> {
   const start = await startingPoint(name, parts);
   parts.signal.throwIfAborted();
   return new Restart(name, start, waitMs, parts).run();
+}
+
+/** What a restart was seen to do. */
+export interface Restarted {
+  text: string;
+  before: Observation;
+  after: Observation;
 }
 
 /** One restart, from its first order on. An abort shortens only its waits: the unit must not be left stopped. */
@@ -64,7 +71,7 @@ class Restart {
     this.#desiredBefore = start.seen.unit.desiredState;
   }
 
-  async run(): Promise<string> {
+  async run(): Promise<Restarted> {
     const report = this.#report;
     if (this.#parts.repeated) report.rerun();
     const mustStop = !this.#stop.isComplete;
@@ -79,7 +86,7 @@ class Restart {
     if (unsure !== undefined) throw report.stopUnknown(unsure);
     if (!this.#stop.isComplete) throw report.notStopped();
     const outcome = await this.#untilStarted();
-    return report.done(outcome);
+    return { text: report.done(outcome), before: this.#start.seen, after: this.#watch.last };
   }
 
   /**

@@ -7,6 +7,7 @@ import {
   type Machine,
   machineId,
   mapLimited,
+  readableLine,
   RemoteShell,
   timeForParts,
   unitName,
@@ -22,7 +23,6 @@ import {
   someNotRead,
 } from './machine-failures.js';
 import { machinesToRead } from './machines-to-read.js';
-import { readableLine } from './readable-text.js';
 
 const MOST_LINES = 10_000;
 /** The number of machines read at the same time. */

@@ -1,10 +1,7 @@
-import { readable } from './readable-text.js';
+import { readable } from '../../src/plugin.js';
 
 /** journalctl's own lines between entries: `-- Boot ID --` (formerly `-- Reboot --`), `-- Logs begin at ... --`. */
 const OWN_LINE = /^-- .* --$/;
-/** What journalctl writes to stderr when the user may not read some of the journal, with exit status 0 or 1. */
-const NO_PERMISSION =
-  /^(?:Hint: You are currently not seeing messages from |No journal files were opened due to insufficient permissions)/m;
 /** Its hint, with the indented lines that continue it. */
 const HINT = /^Hint: You are currently not seeing messages from .*\n?(?:[ \t]+.*\n?)*/gm;
 /** The limits for lines from stderr in the result. */
@@ -42,11 +39,6 @@ export function oldestFirst({ stdout, stderr, truncated }: PrintedJournal, maxBy
 /** Whether the output has an entry, whole or not. */
 export function hasEntries({ stdout }: Pick<PrintedJournal, 'stdout'>): boolean {
   return entriesOf(stdout).length > 0;
-}
-
-/** Whether the user may not read some of the journal, or all of it. */
-export function isForbidden({ stderr }: Pick<PrintedJournal, 'stderr'>): boolean {
-  return NO_PERMISSION.test(stderr);
 }
 
 /**

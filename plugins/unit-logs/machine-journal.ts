@@ -1,8 +1,14 @@
-import { ActionError, type RemoteOutput, type RemoteShell } from '../../src/plugin.js';
+import {
+  ActionError,
+  journalRightsMissing,
+  mayNotReadJournal,
+  readableLine,
+  type RemoteOutput,
+  type RemoteShell,
+} from '../../src/plugin.js';
 import { stderrOf } from './failed-command.js';
-import { hasEntries, isForbidden, notesOf, oldestFirst } from './journal-text.js';
+import { hasEntries, notesOf, oldestFirst } from './journal-text.js';
 import { refusedTime } from './journal-time.js';
-import { readableLine } from './readable-text.js';
 
 export interface JournalQuery {
   unit_name: string;
@@ -34,11 +40,11 @@ export async function journalOf(
   const options = { signal, timeoutMs, maxOutputBytes: query.maxBytes, partial: true };
   try {
     const printed = await shell.run(host, journalctl(query), options);
-    if (isForbidden(printed) && !hasEntries(printed)) throw journalForbidden(host);
+    if (mayNotReadJournal(printed.stderr) && !hasEntries(printed)) throw journalForbidden(host);
     if (printed.truncated && !hasEntries(printed)) throw nothingRead(host, query.maxBytes, printed.stderr);
     return readJournal(host, printed, query.maxBytes);
   } catch (error) {
-    if (isForbidden({ stderr: stderrOf(error) })) throw journalForbidden(host, error);
+    if (mayNotReadJournal(stderrOf(error))) throw journalForbidden(host, error);
     throw refusedTime(error, query) ?? error;
   }
 }
@@ -46,7 +52,7 @@ export async function journalOf(
 function readJournal(host: string, { failure, ...printed }: RemoteOutput, maxBytes: number): MachineJournal {
   const notes = notesOf(printed.stderr);
   const gaps = [
-    ...(isForbidden(printed) ? [forbidden(host, 'some of ')] : []),
+    ...(mayNotReadJournal(printed.stderr) ? [journalRightsMissing(host, 'some of ')] : []),
     ...(notes === '' ? [] : [`journalctl on ${host}: ${notes}`]),
   ];
   // Without entries, there are no lines before which a gap could be shown.
@@ -61,13 +67,8 @@ function readJournal(host: string, { failure, ...printed }: RemoteOutput, maxByt
   return { text: `${marks.join('')}${oldestFirst({ ...printed, stdout }, maxBytes)}`, gaps: [...gaps, late] };
 }
 
-/** @param part what of the journal may not be read; all of it when empty */
-function forbidden(host: string, part: string): string {
-  return `the login user may not read ${part}the journal of ${host}: add the user to the group systemd-journal there, which takes effect within 30 s, or set SSH_SUDO=true`;
-}
-
 function journalForbidden(host: string, cause?: unknown): ActionError {
-  return new ActionError('command_failed', forbidden(host, ''), {
+  return new ActionError('command_failed', journalRightsMissing(host), {
     details: { host, reason: 'journal_forbidden' },
     cause,
   });

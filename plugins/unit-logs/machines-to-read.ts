@@ -4,9 +4,10 @@ import {
   type FleetTransport,
   isGlobalUnit,
   type Machine,
-  machinesMeeting,
+  machinesOfUnit,
   type Unit,
-  type UnitState,
+  type Warn,
+  type WarningFacts,
 } from '../../src/plugin.js';
 
 /** The machines whose journals have the lines of a unit. */
@@ -28,7 +29,7 @@ interface Request {
   only: string | undefined;
   cluster: Cluster;
   signal: AbortSignal;
-  warn: (text: string) => void;
+  warn: Warn;
 }
 
 /**
@@ -39,9 +40,9 @@ interface Request {
 export async function machinesToRead(fleet: FleetTransport, request: Request): Promise<MachinesToRead> {
   const { unit: name, only, cluster, signal, warn } = request;
   const flaws: { states?: string; machines?: string } = {};
-  const warnOf = (list: keyof typeof flaws) => (text: string) => {
+  const warnOf = (list: keyof typeof flaws) => (text: string, facts?: WarningFacts) => {
     flaws[list] = text;
-    warn(text);
+    warn(text, facts);
   };
   const [unit, states, machines] = await Promise.all([
     fleet.unit(cluster, name, { signal }),
@@ -50,7 +51,7 @@ export async function machinesToRead(fleet: FleetTransport, request: Request): P
   ]);
   if (unit === undefined) throw new ActionError('unit_not_found', `The cluster has no unit ${name}`);
   const listed = new Map(machines.map((machine) => [machine.id, machine]));
-  const all = machinesOf(unit, states, machines);
+  const all = machinesOfUnit(unit, states, machines);
   const ids = only === undefined ? all : all.filter((id) => id === only);
   const details = { machines: all };
   if (ids.length === 0 && only !== undefined && isElsewhere(unit, only, listed))
@@ -76,16 +77,6 @@ export async function machinesToRead(fleet: FleetTransport, request: Request): P
   if (only !== undefined && isGlobalUnit(unit))
     throw new ActionError('machine_not_found', `The machine ${only} is not in the cluster`, { details });
   throw new ActionError('unit_not_scheduled', `${name} is not scheduled ${where}`, { details });
-}
-
-/** The ids of the machines that a unit runs on, as far as fleet shows it. */
-function machinesOf(unit: Unit, states: readonly UnitState[], machines: readonly Machine[]): string[] {
-  const isGlobal = isGlobalUnit(unit);
-  if (!isGlobal && unit.machineID !== null) return [unit.machineID];
-  const shown = states.flatMap(({ machineID }) => (machineID === null ? [] : [machineID]));
-  const able =
-    isGlobal && unit.desiredState !== 'inactive' ? machinesMeeting(unit, machines).map(({ id }) => id) : [];
-  return [...new Set([...shown, ...able])].toSorted();
 }
 
 /** Whether fleet says for sure that it wants a unit not on this machine, also when its lists lack something. */

@@ -1,4 +1,4 @@
-import { array, object, string } from 'yup';
+import { array, boolean, object, string } from 'yup';
 import {
   ActionError,
   Clock,
@@ -11,7 +11,9 @@ import {
   type Unit,
   unitName,
   unitsWithoutState,
+  UnitControl,
   type UnitWithoutState,
+  type Warn,
   withTimeLimit,
 } from '../../src/plugin.js';
 
@@ -32,6 +34,9 @@ export default defineAction({
   parameters: object({
     unit_name: unitName().optional().meta({ description: 'Only the states of this unit.' }),
     machine_id: machineId().optional().meta({ description: 'Only the states on this machine.' }),
+    all: boolean().optional().meta({
+      description: 'On plain systemd hosts also the states of the units of the distribution that are loaded.',
+    }),
   }),
   result: array(
     object({
@@ -56,18 +61,21 @@ export default defineAction({
         .meta({ column: 'SUB', description: 'Such as running, dead, exited.' }),
     }),
   ).required(),
-  inject: { fleet: FleetTransport, clock: Clock },
+  inject: { fleet: FleetTransport, units: UnitControl, clock: Clock },
 
-  async handle({ parameters, cluster, signal, warn, authorize, authorizesAll }, { fleet, clock }) {
+  async handle(
+    { parameters, cluster, signal, warn, authorize, authorizesAll },
+    { fleet, units: control, clock },
+  ) {
     const filter = { unitName: parameters.unit_name, machineID: parameters.machine_id };
-    const tell = authorizesAll ? warn : () => warn(MAY_LACK);
-    const [missing, all] = await Promise.all([
-      fleet.incompleteness(cluster, { signal }),
-      fleet.unitStateRows(cluster, { ...filter, signal, warn: tell }),
+    const tell: Warn = authorizesAll ? warn : (_text, facts) => warn(MAY_LACK, facts);
+    const [all] = await Promise.all([
+      fleet.unitStateRows(cluster, { ...filter, all: parameters.all, signal, warn: tell }),
+      fleet.incompleteness(cluster, { signal, warn }),
     ]);
-    if (missing !== undefined) warn(missing);
     const states = authorizesAll ? all : await all.filter(({ name }) => authorize(name));
-    if (states.length < MOST_COMPARED) {
+    // Of plain systemd hosts units and states come from the same place, so that none can lack.
+    if (control.kindOf(cluster) === 'fleet' && states.length < MOST_COMPARED) {
       const { units, machines } = await expected(cluster, filter, { fleet, clock, signal, warn: tell });
       const visible = units.filter(({ name }) => authorize(name));
       warnOfMissing(unitsWithoutState(visible, await states.toArray(), machines), warn);
@@ -91,13 +99,14 @@ interface Expected {
 async function expected(
   cluster: Cluster,
   { unitName: name, machineID: only }: UnitFilter,
-  tools: { fleet: FleetTransport; clock: Clock; signal: AbortSignal; warn: (text: string) => void },
+  tools: { fleet: FleetTransport; clock: Clock; signal: AbortSignal; warn: Warn },
 ): Promise<Expected> {
   const { fleet, clock, signal, warn } = tools;
   const message = `no complete answer within ${COMPARE_MS / 1_000} s`;
-  const unsure = (reason: string) =>
+  const unsure: Warn = (reason, facts) =>
     warn(
       `Not all units and machines could be read, so it is not known whether states are missing: ${reason}`,
+      facts,
     );
   const unitsOf = async (limited: AbortSignal) => {
     if (name === undefined) return fleet.units(cluster, { signal: limited, warn: unsure });
@@ -125,7 +134,7 @@ async function expected(
   }
 }
 
-function warnOfMissing(units: readonly UnitWithoutState[], warn: (text: string) => void): void {
+function warnOfMissing(units: readonly UnitWithoutState[], warn: Warn): void {
   if (units.length === 0) return;
   const texts = units.slice(0, 3).map(withMachines);
   const shown = units.length > 3 ? `such as ${texts.join(', ')}` : texts.join(', ');

@@ -1,4 +1,5 @@
 import { closestMatch } from '../lib/closest-match.js';
+import type { Path } from '../lib/placed-yaml.js';
 
 /** The part of JSON Schema (2020-12) that the files of this service need. */
 export interface Schema {
@@ -19,8 +20,6 @@ export interface Schema {
   /** What `pattern` asks for, for people. No keyword of JSON Schema: `publishedSchema` leaves it out. */
   readonly form?: string;
 }
-
-export type Path = readonly (string | number)[];
 
 /** What is wrong with a value, and where. No problem quotes a value, which may be a secret in the wrong place. */
 export interface SchemaProblem {

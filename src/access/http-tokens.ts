@@ -3,7 +3,7 @@ import type { Caller } from '../api/caller.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { HTTP_TOKEN_NAME, hashOf, type NamedToken, parseTokensFile } from './http-tokens-file.js';
-import { WatchedFile } from './watched-file.js';
+import { WatchedFile } from '../lib/watched-file.js';
 
 /** Who calls, or why the call is refused. */
 export type Authentication = { readonly caller: Caller } | { readonly refused: string };

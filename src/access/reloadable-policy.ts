@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { Policy } from './policy.js';
 import { readPolicy } from './read-policy.js';
-import { WatchedFile } from './watched-file.js';
+import { WatchedFile } from '../lib/watched-file.js';
 
 export interface ReloadablePolicyOptions {
   /** The path of the policy file. */

@@ -4,6 +4,7 @@ import type { Caller } from './caller.js';
 import type { Cluster } from './cluster.js';
 import type { RowList } from './row-list.js';
 import type { Token } from './token.js';
+import type { Warn } from './warn.js';
 
 const ACTION = Symbol.for('fleet-manager:action');
 
@@ -36,11 +37,16 @@ export interface ActionRequest<P, C, S = unknown> {
   log: RequestLog;
   /** The request's id, as in the logs. */
   id: string;
+  /**
+   * Names this request and no other one, the same whenever it is delivered and to whichever worker; of an action that another one calls,
+   * it names that call. Undefined: nothing does, so a repeated request cannot be told from a new one.
+   */
+  key: string | undefined;
   caller: Caller;
   /** Whether another worker may have begun this request before; false when it is known that none has. */
   repeated: boolean;
-  /** Adds a sentence for people to the reply, when the result is right but may lack something. */
-  warn: (text: string) => void;
+  /** Adds a sentence for people to the reply, when the result is right but may lack something, and facts for programs. */
+  warn: Warn;
   /**
    * Whether the caller may see or change this unit. Call it for units that the parameters do not name: leave out of a list those
    * that it refuses, and refuse to change them with the error `forbidden`.

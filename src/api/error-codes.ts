@@ -18,6 +18,10 @@ export const ERROR_CODES = {
   request_too_large: caller('The request is larger than the service or the broker accepts.'),
   unknown_action: caller('This service has no such action.'),
   cluster_not_found: caller('The discovery service has no cluster with this token.'),
+  cluster_entry_invalid: service(
+    'The entry of the cluster in `CLUSTERS_FILE` cannot be used; the log and `doctor` say why.',
+  ),
+  unsupported_by_cluster: caller('A cluster of this kind cannot do this; nothing was changed.'),
   cluster_empty: caller('The token exists, but no machine has registered with it.'),
   unit_not_found: caller('The cluster has no such unit.'),
   unit_not_scheduled: caller('The unit runs on no machine, or not on the requested one.'),
@@ -39,7 +43,10 @@ export const ERROR_CODES = {
     'Too many requests for this cluster, for one unit of it, or without a cluster are waiting; try again later.',
     true,
   ),
-  cluster_unreachable: service('No fleet API of the cluster could be reached.', true),
+  cluster_unreachable: service(
+    'No fleet API of the cluster, or none of its machines, could be reached.',
+    true,
+  ),
   cluster_incomplete: service(
     'The cluster does not list all of its machines at the moment, and what was asked for may be on one of the others.',
     true,
@@ -54,6 +61,31 @@ export const ERROR_CODES = {
     'Somebody else changed the desired state of the unit during the change; it was left as they set it.',
   ),
   unit_failed: service('The unit failed when it was started.'),
+  unit_masked: service('The unit is masked on a machine; unmask it to change it.'),
+  unit_file_invalid: service('systemd cannot use the file of the unit; the message says why.'),
+  unit_dependency_failed: service('The unit was not started, because a unit that it needs failed.'),
+  unit_condition_failed: service(
+    'The unit was not started: a condition or an assertion of its file does not hold.',
+  ),
+  unit_cannot_reload: caller('The unit cannot be reloaded: its file has no `ExecReload`.'),
+  unit_not_active: caller('The unit is not active, which this change needs.'),
+  unit_not_installable: caller(
+    'The unit cannot be enabled or disabled: its file has no section `[Install]`, or is generated.',
+  ),
+  partly_changed: service(
+    'The change was made on some machines and not on others; `details.changes` says which, and why.',
+  ),
+  nothing_selected: caller('The selection has no target; nothing was changed.'),
+  stale_plan: caller('The cluster has changed since the dry run that the plan is of; nothing was changed.'),
+  confirmation_needed: caller(
+    'So many targets need `confirm_count`, which says how many; nothing was changed.',
+  ),
+  rollout_stopped: service(
+    'A change in batches ended early; `details` says what was done, what failed and what was not tried.',
+  ),
+  not_permitted: service(
+    'The login of the service on a machine has no right to do this; nothing was changed there.',
+  ),
   unit_flaps: service('The unit restarts repeatedly and does not keep running.'),
   host_unreachable: service('A machine cannot be reached by SSH.', true),
   host_key_refused: service(

@@ -2,6 +2,7 @@ import type { Cancellable } from './cancellable.js';
 import type { Cluster } from './cluster.js';
 import type { RowList } from './row-list.js';
 import type { Token } from './token.js';
+import type { Warn } from './warn.js';
 
 /**
  * A machine of a cluster, as fleet's `GET /machines` lists it. Names, ids, addresses, hashes and states of machines and units have
@@ -11,6 +12,14 @@ export interface Machine {
   id: string;
   primaryIP: string | null;
   metadata: Record<string, string>;
+}
+
+/** Where a machine of a cluster is reached. */
+export interface MachineAddress {
+  /** Null: not known before the machine is asked. */
+  id: string | null;
+  /** An IP address or a host name; null: the cluster knows none. */
+  host: string | null;
 }
 
 export interface UnitOption {
@@ -70,14 +79,24 @@ export interface ListOptions extends Cancellable {
   /** Reads from this host only. */
   from?: string;
   /**
-   * Called with a sentence for people when the list may lack something. Without it, a list with a row that cannot be read
-   * is an error, `cluster_answer_invalid`; with it, that row is left out.
+   * Called when the list may lack something. Without it, a list with a row that cannot be read is an error,
+   * `cluster_answer_invalid`, and one without the rows of a machine that did not answer `cluster_incomplete`; with it, these rows
+   * are left out.
    */
-  warn?: (text: string) => void;
+  warn?: Warn;
+}
+
+/** Options of a list of units. */
+export interface UnitListOptions extends ListOptions {
+  /**
+   * Whether to list, of a cluster of plain systemd hosts, the units of the distribution too that its machines have loaded. fleet's
+   * own lists have all units in any case.
+   */
+  all?: boolean;
 }
 
 /** Options of a list of states. The filters match exactly; a state must match all of them. */
-export interface StateListOptions extends ListOptions {
+export interface StateListOptions extends UnitListOptions {
   unitName?: string;
   machineID?: string;
 }
@@ -109,23 +128,29 @@ export interface FleetTransport {
   /** The machines that fleet lists. */
   machines(cluster: Cluster, options: ListOptions): Promise<Machine[]>;
   /**
+   * Where all machines are reached: those that fleet lists; on a cluster of plain systemd hosts those of the inventory, which are not
+   * asked for it, so that one that does not answer is there too.
+   */
+  addresses(cluster: Cluster, options: ListOptions): Promise<MachineAddress[]>;
+  /**
    * Says what is missing when the cluster is known to list fewer machines than it has; undefined when nothing is known to
    * be missing, also because the machines cannot be read. Cheap: it uses a list of machines that was read a moment ago.
+   * @param options `warn`: is told the same, and which machines are missing
    */
-  incompleteness(cluster: Cluster, options: Cancellable): Promise<string | undefined>;
+  incompleteness(cluster: Cluster, options: Cancellable & { warn?: Warn }): Promise<string | undefined>;
   /**
    * Asks each host for itself.
    * @param options `timeoutMs`: how long each host has to answer, in milliseconds; by default and at most 3000
    */
   hosts(cluster: Cluster, options: Cancellable & { timeoutMs?: number }): Promise<ClusterHostsReport>;
   /** The units, each with its file and the states that fleet has of it. */
-  units(cluster: Cluster, options: ListOptions): Promise<Unit[]>;
+  units(cluster: Cluster, options: UnitListOptions): Promise<Unit[]>;
   /** One unit, or undefined when the cluster has no unit with this name. */
   unit(cluster: Cluster, name: string, options: UnitReadOptions): Promise<Unit | undefined>;
   /** The systemd states of the units, one for each unit and machine. */
   unitStates(cluster: Cluster, options: StateListOptions): Promise<UnitState[]>;
   /** Like `units`, to be returned as the result: rows that the action does not look at, which are encoded one after the other. */
-  unitRows(cluster: Cluster, options: ListOptions): Promise<RowList<Unit>>;
+  unitRows(cluster: Cluster, options: UnitListOptions): Promise<RowList<Unit>>;
   /** Like `unitStates`, to be returned as the result, as with `unitRows`. */
   unitStateRows(cluster: Cluster, options: StateListOptions): Promise<RowList<UnitState>>;
   /** Changes what fleet makes of a unit, which takes a while: read its states to see it. Throws `unit_not_found`. */

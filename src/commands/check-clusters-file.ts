@@ -3,12 +3,21 @@ import { counted, type Finding, listed, ok } from './finding.js';
 
 type ClustersFile = ReturnType<typeof clustersFileOf>;
 
-/** Says what is in `CLUSTERS_FILE`: the clusters that have names, and how many need the discovery service. @param advises whether to say how to check one */
-export function checkClustersFile({ endpoints, tokens, names }: ClustersFile, advises: boolean): Finding {
-  const known = [...new Set([...endpoints.keys(), ...tokens.values()])];
+/**
+ * Says what is in `CLUSTERS_FILE`: the clusters that have names, how many need the discovery service, and which entries cannot be used.
+ * @param advises whether to say how to check one
+ */
+export function checkClustersFile(file: ClustersFile, advises: boolean): Finding {
+  const { count, endpoints, tokens, names, problems } = file;
   const toFind = needingDiscovery({ endpoints, tokens });
+  const has = `CLUSTERS_FILE has ${counted(count, 'cluster')}${names.size === 0 ? '' : `: ${listed([...names.values()])}`}`;
+  if (problems.length > 0)
+    return {
+      result: 'FAILED',
+      lines: [has, ...problems, '-> correct these entries: the service reads the file again when it changes'],
+    };
   return ok(
-    `CLUSTERS_FILE has ${counted(known.length, 'cluster')}${names.size === 0 ? '' : `: ${listed([...names.values()])}`}`,
+    has,
     ...(toFind.length === 0 ? [] : [`${toFind.length} of them without endpoints: discovery finds these`]),
     ...(advises ? ['to check one, add --cluster NAME'] : []),
   );

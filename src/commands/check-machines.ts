@@ -6,7 +6,7 @@ import { fieldsOf } from '../lib/fields-of.js';
 import { counted, type Finding, listed, ok, warned } from './finding.js';
 import { loginProblem } from './login-problem.js';
 import { ABILITIES, type Ability, problemOfRun } from './machine-abilities.js';
-import type { LoginSettings, MachineProblem } from './machine-problem.js';
+import { type LoginSettings, type MachineProblem, ownLogin } from './machine-problem.js';
 
 /** The number of machines that are checked at the same time. */
 const CONCURRENCY = 16;
@@ -15,6 +15,8 @@ const MAX_OUTPUT_BYTES = 64 * 1024;
 export interface MachineCheckOptions {
   shell: RemoteShell;
   settings: LoginSettings;
+  /** The port and the user of a machine, where they differ from these. */
+  loginOf?: (address: string) => Parameters<typeof ownLogin>[1];
   clock: Pick<Clock, 'wallTime'>;
   /** The time limit for each command, in milliseconds. */
   limitMs: number;
@@ -59,7 +61,8 @@ function findingOf(machines: readonly CheckedMachine[]): Finding {
 }
 
 /** The problems of one machine. Each command has its own time limit, and one that hangs costs only its own result. */
-async function problemsOf(address: string, options: MachineCheckOptions): Promise<readonly MachineProblem[]> {
+async function problemsOf(address: string, given: MachineCheckOptions): Promise<readonly MachineProblem[]> {
+  const options = { ...given, settings: ownLogin(given.settings, given.loginOf?.(address)) };
   const check = async (ability: Ability) => problemOf(address, ability, options);
   const checkOnItsOwn = async (ability: Ability) =>
     check(ability).catch((error: unknown) => loginProblem(error, options.settings));

@@ -22,7 +22,7 @@ export async function checkPolicy(
   // Imported only here: most of the commands need no YAML.
   const [{ readPolicy }, { readTextFile }, { unmatchedRules }] = await Promise.all([
     import('../access/read-policy.js'),
-    import('../access/text-file.js'),
+    import('../lib/text-file.js'),
     import('../access/unmatched-rules.js'),
   ]);
   try {

@@ -86,10 +86,12 @@ function agentKeys(path: string, signal: AbortSignal): Promise<number> {
  * Checks whether the known_hosts file can be used in the mode of SSH_HOST_KEYS, and which machines it contains. The file is
  * not changed.
  * @param machines the addresses of a cluster's machines; undefined: they are not known
+ * @param portOf the port of a machine, where it may have its own
  */
 export async function checkKnownHosts(
   { hostKeys, knownHostsFile: file, port }: Pick<SshSettings, 'hostKeys' | 'knownHostsFile' | 'port'>,
   machines: readonly string[] | undefined,
+  portOf: (address: string) => number = () => port,
 ): Promise<Finding> {
   if (hostKeys === 'off')
     return failed('SSH_HOST_KEYS is off: anyone can impersonate a machine', 'set it to strict or accept-new');
@@ -113,7 +115,7 @@ export async function checkKnownHosts(
   const unknown = (machines ?? []).filter(
     (address) =>
       !trusted.some((entry) =>
-        [port, DEFAULT_PORT].some((each) => entry.matches(knownHostName(address, each))),
+        [portOf(address), DEFAULT_PORT].some((each) => entry.matches(knownHostName(address, each))),
       ),
   );
   const lines = [
@@ -132,18 +134,20 @@ export async function checkKnownHosts(
     return ok(...lines, 'the key of an unknown machine is saved at the first connection to it');
   }
   if (trusted.length > 0 && unknown.length === 0) return ok(...lines);
-  const hosts = unknown.length === 0 ? 'HOST...' : unknown.join(' ');
+  const scans =
+    unknown.length === 0
+      ? [`ssh-keyscan -p ${port} HOST... >> ${file}`]
+      : [...new Set(unknown.map(portOf))].map((each) => {
+          const hosts = unknown.filter((address) => portOf(address) === each);
+          return `ssh-keyscan -p ${each} ${hosts.join(' ')} >> ${file}`;
+        });
   const refused =
     trusted.length === 0
       ? 'with SSH_HOST_KEYS=strict no machine is trusted'
       : 'connections to these machines are refused';
   return {
     result: 'FAILED',
-    lines: [
-      ...lines,
-      refused,
-      `-> ssh-keyscan -p ${port} ${hosts} >> ${file}, and check the keys; or set SSH_KNOWN_HOSTS`,
-    ],
+    lines: [...lines, refused, `-> ${scans.join('; ')}, and check the keys; or set SSH_KNOWN_HOSTS`],
   };
 }
 

@@ -1,4 +1,5 @@
 import { CLUSTER_TOKEN } from '../api/cluster.js';
+import { canonicalHost } from '../api/grammar.js';
 import { RemoteShell } from '../api/remote-shell.js';
 import { clustersFileOf, type Components, componentsOf } from '../composition.js';
 import type { Catalogue } from '../core/catalogue.js';
@@ -19,12 +20,13 @@ import { checkClock, type TimeServer } from './check-clock.js';
 import { checkClustersFile, needingDiscovery } from './check-clusters-file.js';
 import { checkDiscovery, checkFleet, type HostLookup } from './check-cluster.js';
 import { checkHttpTokens } from './check-http-tokens.js';
-import { checkMachines } from './check-machines.js';
+import { checkMachines, type MachineCheckOptions } from './check-machines.js';
 import { checkManager } from './check-manager.js';
 import { checkPlugins } from './check-plugins.js';
 import { checkPolicy } from './check-policy.js';
 import { checkRoundTrip } from './check-round-trip.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
+import { checkSurveys } from './check-surveys.js';
 import { checkDisk, checkEnvironment } from './check-surroundings.js';
 import { failed, type Finding, formatFinding, ok, runCheck, shortened, skipped, warned } from './finding.js';
 import { firstRead } from './first-read.js';
@@ -51,6 +53,7 @@ export interface DoctorOptions {
   print?: (text: string) => void;
 }
 
+type ClustersFile = ReturnType<typeof clustersFileOf>;
 type NamedFinding = [name: string, finding: Finding];
 
 type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'standardCluster' | 'json' | 'print'>> &
@@ -157,14 +160,14 @@ async function* checkService(
     }
   };
   const installation = await unlessInvalid(components.installation);
-  const resolver = await unlessInvalid(components.resolver);
+  const clustersFile = await unlessInvalid(() => clustersFileOf(clusters));
+  const resolver = clustersFile && (await unlessInvalid(components.resolver));
   const tokens = await unlessInvalid(components.httpTokens);
   const mode =
     openaperture === undefined ? 'on RabbitMQ alone' : 'as a module of an OpenAperture installation';
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
   const { finding, catalogue } = await checkPlugins(configuration);
   yield ['plugins', finding];
-  const clustersFile = resolver && clustersFileOf(clusters);
   const clusterNames = clustersFile?.names;
   yield ['policy', await checkPolicy(configuration.policyFile, { catalogue, clusterNames })];
   const gateway = http !== undefined;
@@ -213,6 +216,7 @@ async function* checkService(
     {
       resolver,
       fleet: components.fleet,
+      file: clustersFile,
       onlyNamed:
         clusters.file !== undefined &&
         clustersFile !== undefined &&
@@ -220,7 +224,11 @@ async function* checkService(
     },
     { ...options, cluster: clustersFile?.tokens.get(cluster) ?? options.cluster },
   );
-  yield* checkSsh(configuration, { catalogue, shell: components.shell, machines }, options);
+  yield* checkSsh(
+    configuration,
+    { catalogue, shell: components.shell, machines, file: clustersFile },
+    options,
+  );
   const servers: TimeServer[] = [
     ...(responds ? [{ name: 'the discovery service', url: clusters.discoveryUrl }] : []),
     ...(brokers.length > 0 && openaperture !== undefined
@@ -320,8 +328,7 @@ const NOT_NEEDED =
   'the clusters of CLUSTERS_FILE need no discovery, but no request with the etcd token of another cluster can be served:';
 
 /**
- * @param components the resolver is undefined when CLUSTERS_FILE is invalid; `onlyNamed`: there is such a file, and none of its
- *   clusters needs discovery
+ * @param components the resolver is undefined when CLUSTERS_FILE is invalid; `file`: what that says; `onlyNamed`: there is such a file, and none of its clusters needs discovery
  * @returns whether discovery responds, and the addresses of the cluster's machines; undefined: they are not known
  */
 async function* checkClusters(
@@ -329,10 +336,26 @@ async function* checkClusters(
   {
     resolver,
     fleet,
+    file,
     onlyNamed,
-  }: { resolver: HostLookup | undefined; fleet: Components['fleet']; onlyNamed: boolean },
+  }: {
+    resolver: HostLookup | undefined;
+    fleet: Components['fleet'];
+    file: ClustersFile | undefined;
+    onlyNamed: boolean;
+  },
   { cluster, limitMs }: Pick<CheckOptions, 'cluster' | 'limitMs'>,
 ): AsyncGenerator<NamedFinding, { responds: boolean; machines: readonly string[] | undefined }> {
+  const hosts = file?.machines.get(cluster ?? '')?.map(({ host }) => host);
+  const isUnusable = cluster !== undefined && file?.unusable.has(cluster) === true;
+  if (hosts !== undefined || isUnusable) {
+    const reason = isUnusable
+      ? 'the entry of this cluster in CLUSTERS_FILE cannot be used'
+      : 'the cluster is one of plain systemd hosts';
+    yield ['discovery', skipped(`not checked: ${reason}`)];
+    yield ['fleet', skipped(`not checked: ${reason}`)];
+    return { responds: false, machines: hosts };
+  }
   const discovery =
     resolver === undefined
       ? skipped('not checked: CLUSTERS_FILE cannot be used')
@@ -357,11 +380,13 @@ async function* checkSsh(
     catalogue: Catalogue | undefined;
     shell: Components['shell'];
     machines: readonly string[] | undefined;
+    file: ClustersFile | undefined;
   },
   { cluster, limitMs }: Pick<CheckOptions, 'cluster' | 'limitMs'>,
 ): AsyncGenerator<NamedFinding> {
   const { privateKey, agentSocket, hostKeys, knownHostsFile, port } = configuration.ssh;
-  const { catalogue, shell, machines } = found;
+  const { catalogue, shell, machines, file } = found;
+  const loginOf = (address: string) => file?.logins.get(canonicalHost(address));
   const actions = catalogue?.injecting(RemoteShell) ?? [];
   if (actions.length === 0 && privateKey === undefined && agentSocket === undefined) {
     const reason =
@@ -378,17 +403,51 @@ async function* checkSsh(
     async (signal) => checkLogin({ privateKey, agentSocket }, { actions, useKey }, signal),
   );
   yield ['SSH key', key];
-  yield ['known_hosts', await checkKnownHosts({ hostKeys, knownHostsFile, port }, machines)];
+  yield [
+    'known_hosts',
+    await checkKnownHosts(
+      { hostKeys, knownHostsFile, port },
+      machines,
+      (address) => loginOf(address)?.port ?? port,
+    ),
+  ];
   const disk =
     hostKeys === 'accept-new' && knownHostsFile !== undefined ? await checkDisk(knownHostsFile) : undefined;
   if (disk !== undefined) yield ['disk', disk];
   if (cluster === undefined) return;
-  yield ['machines', await machinesFinding(configuration, { key, machines }, limitMs)];
+  yield ['machines', await machinesFinding(configuration, { key, machines, loginOf }, limitMs)];
+  if (file?.machines.has(cluster) === true)
+    yield [
+      'units',
+      await unitsFinding(configuration, { key, cluster, hosts: machines?.length ?? 0 }, limitMs),
+    ];
+}
+
+async function unitsFinding(
+  { clusters, ssh, hostname }: Configuration,
+  { key, cluster, hosts }: { key: Finding; cluster: string; hosts: number },
+  limitMs: number,
+): Promise<Finding> {
+  if (key.result !== 'ok') return skipped('not checked: there is no usable SSH key');
+  const log = Log.create({ level: 'error', format: 'text' });
+  return withoutNewHosts(ssh, async (unchanged) => {
+    const components = componentsOf({ clusters, ssh: unchanged, hostname, log });
+    try {
+      return await checkSurveys(components.fleet(), cluster, { hosts, limitMs });
+    } finally {
+      await components.shell().close();
+      await components.close();
+    }
+  });
 }
 
 async function machinesFinding(
   { clusters, ssh, hostname }: Configuration,
-  { key, machines }: { key: Finding; machines: readonly string[] | undefined },
+  {
+    key,
+    machines,
+    loginOf,
+  }: Pick<MachineCheckOptions, 'loginOf'> & { key: Finding; machines: readonly string[] | undefined },
   limitMs: number,
 ): Promise<Finding> {
   if (key.result !== 'ok') return skipped('not checked: there is no usable SSH key');
@@ -399,7 +458,7 @@ async function machinesFinding(
     const components = componentsOf({ clusters, ssh: unchanged, hostname, log });
     const shell = components.shell();
     try {
-      return await checkMachines(machines, { shell, settings: ssh, clock: systemClock, limitMs });
+      return await checkMachines(machines, { shell, settings: ssh, loginOf, clock: systemClock, limitMs });
     } finally {
       await shell.close();
       await components.close();

@@ -17,7 +17,9 @@ function textOf({ message, details }: ActionError): string {
 }
 
 function remedyFor({ code, message, details }: ActionError, settings: LoginSettings): string {
-  const { user, port, sudo } = settings;
+  const { user, port, sudo, own } = settings;
+  const portSetting = own?.port === true ? 'its port in CLUSTERS_FILE' : 'SSH_PORT';
+  const userSetting = own?.user === true ? 'its user in CLUSTERS_FILE' : 'SSH_USER';
   const login = `ssh -p ${port} ${user}@HOST`;
   switch (code) {
     case 'forbidden':
@@ -25,13 +27,13 @@ function remedyFor({ code, message, details }: ActionError, settings: LoginSetti
     case 'login_refused':
       if (fieldsOf(details).reason === 'closed')
         return `check the account of ${user} there (chage -l ${user}; /etc/nologin; what PAM allows) and the log of sshd; try \`${login}\``;
-      return `check SSH_USER (${user}) and the key: its public part has to be in ~${user}/.ssh/authorized_keys there; try \`${login}\``;
+      return `check ${userSetting} (${user}) and the key: its public part has to be in ~${user}/.ssh/authorized_keys there; try \`${login}\``;
     case 'host_key_refused':
       return hostKeyRemedy(fieldsOf(details).reason, settings);
     case 'host_unreachable':
       if (fieldsOf(details).reason === 'not_ready')
         return 'wait until HOST is up; if it stays like this: systemctl status systemd-user-sessions, systemctl list-jobs';
-      return `check that the machine is up, that its SSH server listens on SSH_PORT (${port}), and that no firewall is between`;
+      return `check that the machine is up, that its SSH server listens on ${portSetting} (${port}), and that no firewall is between`;
     case 'command_failed':
       if (/\b(?:env|timeout) is not installed$/.test(message))
         return 'install it there (GNU coreutils, or busybox): the service runs every command by env and timeout';

@@ -1,4 +1,4 @@
-import { lastLine } from '../ssh/machine-text.js';
+import { lastLine } from '../lib/machine-text.js';
 import { clockDifference } from './clock-offset.js';
 import { failure, type LoginSettings, type MachineProblem, warning } from './machine-problem.js';
 

@@ -16,6 +16,18 @@ export interface LoginSettings {
   knownHostsFile: string | undefined;
   /** Whether commands run by sudo. */
   sudo: boolean;
+  /** Whether port and user are those of the machine in `CLUSTERS_FILE`; by default they are those of the settings. */
+  own?: { port: boolean; user: boolean };
+}
+
+/** The login to a machine that may have its own port and user. */
+export function ownLogin(
+  settings: LoginSettings,
+  login: { port: number | undefined; user: string | undefined } | undefined,
+): LoginSettings {
+  if (login === undefined) return settings;
+  const { port = settings.port, user = settings.user } = login;
+  return { ...settings, port, user, own: { port: login.port !== undefined, user: login.user !== undefined } };
 }
 
 export function failure(reason: string, remedy: string): MachineProblem {

@@ -67,7 +67,7 @@ async function policyIn(file: string): Promise<Policy> {
   const [{ Policy }, { readPolicy }, { readTextFile }] = await Promise.all([
     import('../access/policy.js'),
     import('../access/read-policy.js'),
-    import('../access/text-file.js'),
+    import('../lib/text-file.js'),
   ]);
   try {
     return new Policy(readPolicy(readTextFile(file)));

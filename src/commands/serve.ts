@@ -2,7 +2,7 @@ import { extname } from 'node:path';
 import { type ConfigurationSource, configurationFile } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
 import type { Configuration, HandlerPluginSettings } from '../settings/settings.js';
-import { type Service, type ServiceOptions, startService } from '../composition.js';
+import { type ClusterSettings, type Service, type ServiceOptions, startService } from '../composition.js';
 import { Log } from '../telemetry/log.js';
 import { ProcessOutput } from '../telemetry/process-output.js';
 import type { Catalogue } from '../core/catalogue.js';
@@ -12,6 +12,8 @@ import { systemClock } from '../lib/clock.js';
 import { packageVersion } from '../lib/package-version.js';
 import type { Supervision } from '../systemd/supervision.js';
 import { startTracing } from '../tracing/start-tracing.js';
+import type { Machine } from '../api/fleet-transport.js';
+import type { Sandbox } from '../sandbox/sandbox.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { readServedConfiguration } from './read-served-configuration.js';
@@ -117,7 +119,7 @@ interface Running {
 async function start(
   { configuration, log, watchdog, tracing }: Started,
   output: ProcessOutput,
-  { clusters, ssh }: Pick<Configuration, 'clusters' | 'ssh'>,
+  { clusters, ssh }: { clusters: ClusterSettings; ssh: Configuration['ssh'] },
 ): Promise<Running> {
   const { environment, plugins, rpc, watchdogSeconds, hostname } = configuration;
   const isolation = (pluginSettings: HandlerPluginSettings) =>
@@ -152,7 +154,7 @@ async function start(
   return { service, stop: () => service.stop() };
 }
 
-/** Starts the service with the broker of the settings and a simulated cluster. */
+/** Starts the service with the broker of the settings and simulated clusters. */
 async function startOnSandboxCluster(started: Started, output: ProcessOutput): Promise<Running> {
   const [{ startSandbox }, { clusterSettings, sshSettings }] = await Promise.all([
     import('../sandbox/sandbox.js'),
@@ -182,7 +184,7 @@ async function startOnSandboxCluster(started: Started, output: ProcessOutput): P
   }
 }
 
-/** Starts the service with a broker in this process and a simulated cluster. */
+/** Starts the service with a broker in this process and simulated clusters. */
 async function startInSandbox(
   { configuration, log, watchdog, tracing }: Started,
   output: ProcessOutput,
@@ -198,7 +200,7 @@ async function startInSandbox(
     brokers: async () => [{ url: 'amqp://fleet-manager@embedded.invalid' }],
     connect: new EmbeddedBroker().connect,
   };
-  const { discoveryUrl, fleetPort, token } = sandbox;
+  const { token } = sandbox;
   try {
     const service = await startService({
       configuration,
@@ -215,10 +217,9 @@ async function startInSandbox(
     // A sandbox always has a gateway; the check of the settings refuses one without.
     if (httpUrl !== undefined) {
       const secured = configuration.http?.token !== undefined || configuration.http?.tokensFile !== undefined;
-      const machines = sandbox.ssh?.hosts ?? [];
       const call = firstCall(httpUrl, catalogue, { token, secured });
       if (configuration.log.format === 'json') log.info('sandbox started', { first_call: call });
-      else output.print(introduction(service, { discoveryUrl, fleetPort, token, machines, httpUrl, call }));
+      else output.print(introduction(service, { sandbox, httpUrl, call }));
     }
     const stop = async () => {
       const clean = await service.stop();
@@ -234,32 +235,31 @@ async function startInSandbox(
 
 function introduction(
   { catalogue }: Service,
-  sandbox: {
-    discoveryUrl: string;
-    fleetPort: number;
-    token: string;
-    machines: readonly string[];
-    httpUrl: string;
-    call: string;
-  },
+  { sandbox, httpUrl, call }: { sandbox: Sandbox; httpUrl: string; call: string },
 ): string {
+  const { token, fleetPort, discoveryUrl, systemd, ssh } = sandbox;
+  const reachable = (machines: readonly Machine[] = []) =>
+    machines
+      .flatMap(({ primaryIP }) => (ssh?.hosts ?? []).find((host) => host === primaryIP) ?? [])
+      .join(', ');
   return [
     '',
-    'SANDBOX: no broker is configured, so this is a simulated cluster with a broker inside this process.',
+    'SANDBOX: no broker is configured, so these are simulated clusters with a broker inside this process.',
     'It connects to no real machine, and all its data is lost when it stops. Set AMQP_URL to serve real clusters.',
     '',
     `  actions     ${catalogue
       .describe()
       .map(({ name }) => name)
       .join(', ')}`,
-    `  cluster     etcd_token "${sandbox.token}", fleet API at http://127.0.0.1:${sandbox.fleetPort}`,
-    `  machines    ${sandbox.machines.join(', ')}, reachable by SSH`,
-    `  discovery   ${sandbox.discoveryUrl}`,
-    `  gateway     ${sandbox.httpUrl}`,
+    `  cluster     etcd_token "${token}", fleet API at http://127.0.0.1:${fleetPort}`,
+    `  machines    ${reachable(sandbox.cluster.machines)}, reachable by SSH`,
+    `  discovery   ${discoveryUrl}`,
+    `  systemd     etcd_token "${systemd?.name}": ${reachable(systemd?.machines) || 'no machines'}, plain systemd hosts, by SSH`,
+    `  gateway     ${httpUrl}`,
     '',
     'Make a first call, from another terminal:',
     '',
-    `  ${sandbox.call}`,
+    `  ${call}`,
     '',
     '',
   ].join('\n');

@@ -1,6 +1,7 @@
 import type { ActionRequest } from '../api/action.js';
 import type { Caller } from '../api/caller.js';
 import type { Cluster } from '../api/cluster.js';
+import type { Warn } from '../api/warn.js';
 import { globMatcher } from '../api/grammar.js';
 import type { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
@@ -9,6 +10,8 @@ import type { SettingValues } from './plugin-settings.js';
 /** One run of a handler, in this process. */
 export interface HandlerRun {
   id: string;
+  /** Names the request whenever it is delivered; undefined: nothing does. */
+  key: string | undefined;
   /** The name of the action. */
   action: string;
   parameters: unknown;
@@ -25,7 +28,7 @@ export interface HandlerRun {
   unitNames: readonly string[];
   /** The patterns of the units that the caller may see or change; undefined: all. */
   units: readonly string[] | undefined;
-  warn: (text: string) => void;
+  warn: Warn;
   /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
 }
@@ -59,21 +62,23 @@ class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
   settings: SettingValues;
   deadline: number;
   id: string;
+  key: string | undefined;
   caller: Caller;
   repeated: boolean;
-  warn: (text: string) => void;
+  warn: Warn;
   authorize: (unit: string) => boolean;
   authorizesAll: boolean;
   emit = IGNORE;
 
   constructor(run: HandlerRun) {
-    const { id, action, parameters, cluster, caller, traceId, repeated, deadline, units, warn } = run;
+    const { id, key, action, parameters, cluster, caller, traceId, repeated, deadline, units, warn } = run;
     this.#abort = run.abort;
     this.parameters = parameters;
     this.cluster = cluster;
     this.settings = run.settings;
     this.deadline = deadline;
     this.id = id;
+    this.key = key;
     this.caller = caller;
     this.repeated = repeated;
     this.warn = warn;

@@ -1,8 +1,10 @@
+import { hash } from 'node:crypto';
 import { ActionError } from '../api/action-error.js';
 import { ActionCallError, type Actions, type NestedCallOptions } from '../api/actions.js';
 import type { ActionDescription } from '../api/action-description.js';
 import { ANONYMOUS } from '../api/caller.js';
 import { withoutRowList } from '../api/row-list.js';
+import { canonicalText } from '../lib/canonical-text.js';
 import type { Clock } from '../lib/clock.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
 import { untilAborted } from '../lib/until-aborted.js';
@@ -11,6 +13,9 @@ import { bodyOf } from './call-errors.js';
 import type { Catalogue } from './catalogue.js';
 import type { NestedAuthority } from './nested-authority.js';
 import type { PreparedAction } from './prepare-action.js';
+
+/** The longest parameters of a call that can be named, as canonical text. */
+const MAX_KEYED_CHARACTERS = 4 * 1024 * 1024;
 
 /** How deep actions may call each other. */
 export const MAX_DEPTH = 4;
@@ -39,6 +44,8 @@ export class BoundActions implements Actions {
   /** Those runs, and what comes before and after them. */
   readonly #calls = new Set<Promise<unknown>>();
   #hasEnded = false;
+  /** How often each action was called with each parameters. */
+  readonly #callCounts = new Map<string, number>();
 
   static of(options: BoundActionsOptions, run: Caller): BoundActions {
     return new BoundActions({ ...options, runs: 0 }, { run, level: 0, names: [run.action] });
@@ -113,6 +120,17 @@ export class BoundActions implements Actions {
     }
   }
 
+  /** The same whenever the request is delivered, as long as the action makes the same calls. */
+  #keyOf(name: string, parameters: unknown): string | undefined {
+    const { key } = this.#run;
+    const text = canonicalText(parameters, MAX_KEYED_CHARACTERS);
+    if (key === undefined || text === undefined) return undefined;
+    const asked = hash('sha256', `${name} ${text}`, 'base64url');
+    const count = (this.#callCounts.get(asked) ?? 0) + 1;
+    this.#callCounts.set(asked, count);
+    return hash('sha256', `${key} ${asked} ${count}`, 'base64url');
+  }
+
   /** @throws ActionCallError */
   #callable(name: string): PreparedAction {
     const { action: caller, cluster } = this.#run;
@@ -184,6 +202,7 @@ export class BoundActions implements Actions {
     const { name, target, effect } = action.description;
     const run: HandlerRun = {
       id,
+      key: this.#keyOf(name, parameters),
       action: name,
       cluster: target === 'none' ? undefined : cluster,
       settings: action.settings,
@@ -216,7 +235,17 @@ export class BoundActions implements Actions {
 /** What a run that calls others gives to them. */
 type Caller = Pick<
   HandlerRun,
-  'id' | 'action' | 'cluster' | 'caller' | 'traceId' | 'repeated' | 'deadline' | 'abort' | 'warn' | 'logFor'
+  | 'id'
+  | 'key'
+  | 'action'
+  | 'cluster'
+  | 'caller'
+  | 'traceId'
+  | 'repeated'
+  | 'deadline'
+  | 'abort'
+  | 'warn'
+  | 'logFor'
 >;
 
 function checkedParameters(action: PreparedAction, parameters: object): unknown {

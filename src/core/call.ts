@@ -1,4 +1,5 @@
 import type { Caller } from '../api/caller.js';
+import type { UnreachableHost } from '../api/warn.js';
 import type { TraceHeaders } from '../lib/trace-context.js';
 
 /** What is wrong with one field of a call. */
@@ -70,6 +71,8 @@ export interface ErrorBody {
 export interface ReplyDetails {
   /** Sentences for people, such as: the cluster does not list all of its machines. */
   readonly warnings: readonly string[];
+  /** The machines and hosts that did not answer; absent: none is known. */
+  readonly unreachable?: readonly UnreachableHost[];
 }
 
 /** What a caller gets. The details of an error are in its body. */

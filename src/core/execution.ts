@@ -2,6 +2,7 @@ import { ActionError } from '../api/action-error.js';
 import { errorCodeInfo } from '../api/error-codes.js';
 import { ANONYMOUS } from '../api/caller.js';
 import { type Cluster, noteResponse, tokenOf } from '../api/cluster.js';
+import type { Warn } from '../api/warn.js';
 import type { Clock } from '../lib/clock.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
@@ -348,17 +349,19 @@ export class Execution {
   #result({ work, repeated, begunFor }: Performance): Promise<unknown> | undefined {
     const { action, parameters, cluster, unitNames, units } = this.#admitted;
     const id = begunFor ?? this.#call.id;
+    const key = this.#call.idempotencyKey ?? this.#call.key;
     const traceId = traceIdOf(this.#call);
     const caller = action.coalesces === true ? ANONYMOUS : this.#call.caller;
     const { logFor } = this.#options;
     const { name } = action.description;
     const abort = this.#abort;
     const deadline = this.#deadlineOf(work);
-    const warn = (text: string) => this.#warnings.add(text);
+    const warn: Warn = (text, facts) => this.#warnings.add(text, facts);
     const isolation = this.#isolationOf(repeated);
     if (isolation === undefined) {
       const run = {
         id,
+        key,
         action: name,
         parameters,
         cluster,
@@ -382,6 +385,7 @@ export class Execution {
     const calls = action.callsOthers ? this.#nestedCalls() : undefined;
     const running = (this.#place ?? isolation).run({
       id,
+      key,
       action: name,
       work,
       repeated,

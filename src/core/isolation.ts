@@ -1,4 +1,5 @@
 import type { Caller } from '../api/caller.js';
+import type { Warn } from '../api/warn.js';
 import type { Performance } from './change-gate.js';
 import type { NestedAuthority } from './nested-authority.js';
 
@@ -29,6 +30,8 @@ export interface IsolatedCall {
   readonly action: string;
   /** `check`: the result are the checked parameters. */
   readonly work: Performance['work'] | 'check';
+  /** Names the request whenever it is delivered; undefined: nothing does. */
+  readonly key: string | undefined;
   /** Whether an earlier run may have begun. */
   readonly repeated: boolean;
   /** As sent, or, to run or to probe, checked and with defaults filled in. */
@@ -52,7 +55,7 @@ export interface IsolatedCall {
   /** Decides on the actions that it calls; undefined: it calls none. */
   readonly nested: NestedAuthority | undefined;
   /** Called when the handler warns its caller. */
-  onWarning(text: string): void;
+  onWarning: Warn;
   /** Called when a machine of the cluster has responded. */
   onResponse(): void;
 }

@@ -107,6 +107,7 @@ function isSchema(value: unknown): value is { describe(): Description } {
 const JSON_TYPES: readonly unknown[] = ['string', 'number', 'integer', 'boolean', 'array', 'object'];
 
 function jsonType(type: unknown, at: string): unknown {
+  if (Array.isArray(type) && type.length > 1) return type.map((each) => jsonType(each, at));
   if (JSON_TYPES.includes(type)) return type;
   throw new Error(`${at} has an invalid meta({ type }): it must be one of ${JSON_TYPES.join(', ')}`);
 }

@@ -210,7 +210,7 @@ function checkFields(action: Action): void {
     requireField(
       typeof token === 'symbol',
       `inject.${key}`,
-      'a token: FleetTransport, EtcdResolver, RemoteShell, Clock or Actions of fleet-manager/plugin',
+      'a token: FleetTransport, EtcdResolver, RemoteShell, Clusters, Clock or Actions of fleet-manager/plugin',
     );
   requireField(
     coalesce !== true || !Object.values(inject ?? {}).includes(Actions),

@@ -21,6 +21,20 @@ export const REPLY_DETAILS_SCHEMA: JsonSchema = {
   description: 'Only with a result that may lack something.',
   properties: {
     warnings: { type: 'array', items: { type: 'string' }, description: 'What may be missing, for people.' },
+    unreachable: {
+      type: 'array',
+      items: {
+        type: 'object',
+        properties: {
+          host: { type: 'string', description: 'Its address or host name.' },
+          code: { type: 'string', description: 'The error code, such as host_unreachable.' },
+          reason: { type: 'string', description: 'For people.' },
+        },
+        required: ['host', 'code', 'reason'],
+      },
+      description:
+        'The machines and hosts that did not answer: what they have is missing. Absent: none is known.',
+    },
   },
   required: ['warnings'],
 };

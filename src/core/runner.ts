@@ -407,6 +407,7 @@ export class Runner {
       const checked = await runWithin(limit, async (limited) => {
         const check = isolation.run({
           id,
+          key: undefined,
           action,
           work: 'check',
           repeated: true,

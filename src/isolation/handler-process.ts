@@ -138,21 +138,33 @@ export class HandlerProcess {
    */
   async run(call: IsolatedCall): Promise<unknown> {
     if (this.#how !== undefined) throw new ProcessEnded(this.#how, 'not sent');
-    const key = this.#calls++;
-    const { id, action, work, repeated, parameters, token, caller, traceId, unitNames, units } = call;
+    const number = this.#calls++;
+    const { id, key, action, work, repeated, parameters, token, caller, traceId, unitNames, units } = call;
     const { deadline, signal } = call;
     const trace = this.#options.activeTrace?.();
     return new Promise((resolve, reject) => {
-      const onAbort = () => this.#stop(key);
+      const onAbort = () => this.#stop(number);
       const states = { progress: 'sent', cancelStop: () => {}, isOverdue: false } as const;
-      this.#running.set(key, { call, resolve, reject, onAbort, ...states });
+      this.#running.set(number, { call, resolve, reject, onAbort, ...states });
       const leftMs = deadline - this.#options.clock.now();
       try {
-        const named = { id, action, work, repeated, parameters, token, caller, traceId, unitNames, units };
-        this.#send({ type: 'run', call: key, trace, leftMs, ...named });
+        const named = {
+          id,
+          key,
+          action,
+          work,
+          repeated,
+          parameters,
+          token,
+          caller,
+          traceId,
+          unitNames,
+          units,
+        };
+        this.#send({ type: 'run', call: number, trace, leftMs, ...named });
       } catch (error) {
         // The parameters hold something that cannot be copied.
-        return this.#settle(key, (running) => running.reject(error));
+        return this.#settle(number, (running) => running.reject(error));
       }
       if (signal.aborted) onAbort();
       else signal.addEventListener('abort', onAbort, { once: true });
@@ -204,7 +216,7 @@ export class HandlerProcess {
     else if (message.type === 'pong') this.#pings.shift()?.();
     else if (message.type === 'began') this.#noteBegin(message.call);
     else if (message.type === 'responded') this.#running.get(message.call)?.call.onResponse();
-    else if (message.type === 'warned') this.#running.get(message.call)?.call.onWarning(message.text);
+    else if (message.type === 'warned') this.#running.get(message.call)?.call.onWarning(...message.warning);
     else if (message.type === 'enter') void this.#enter(message);
     else if (message.type === 'leave') void this.#leave(message);
     else if (message.type === 'done') this.#settle(message.call, ({ resolve }) => resolve(message.body));

@@ -116,6 +116,7 @@ class HandlerServer {
     const {
       call,
       id,
+      key,
       action: name,
       work,
       repeated,
@@ -134,6 +135,7 @@ class HandlerServer {
     const warnings = new Warnings();
     const run: HandlerRun = {
       id,
+      key,
       action: name,
       parameters,
       cluster: token === undefined ? undefined : new Cluster(token, () => send({ type: 'responded', call })),
@@ -145,9 +147,9 @@ class HandlerServer {
       abort,
       unitNames,
       units,
-      warn: (text) => {
-        const added = warnings.add(text);
-        if (added !== undefined) send({ type: 'warned', call, text: added });
+      warn: (text, facts) => {
+        const warning = warnings.add(text, facts);
+        if (warning !== undefined) send({ type: 'warned', call, warning });
       },
       logFor,
     };

@@ -1,4 +1,5 @@
 import type { Caller } from '../api/caller.js';
+import type { Warn } from '../api/warn.js';
 import type { ErrorBody } from '../core/call.js';
 import type { IsolatedCall } from '../core/isolation.js';
 import type { NestedCall } from '../core/nested-authority.js';
@@ -18,7 +19,8 @@ export type HandlerSettings = Pick<
 };
 
 /** A call to run. */
-export interface Run extends Pick<IsolatedCall, 'work' | 'repeated' | 'unitNames' | 'units' | 'traceId'> {
+export interface Run
+  extends Pick<IsolatedCall, 'key' | 'work' | 'repeated' | 'unitNames' | 'units' | 'traceId'> {
   type: 'run';
   /** Identifies the call in all messages about it: the ids of requests need not be unique. */
   call: number;
@@ -66,7 +68,7 @@ export type FromHandlerProcess =
   /** The call begins, but not before this has been sent. */
   | { type: 'began'; call: number }
   | { type: 'responded'; call: number }
-  | { type: 'warned'; call: number; text: string }
+  | { type: 'warned'; call: number; warning: Parameters<Warn> }
   /** The handler of a call calls another action. */
   | ({ type: 'enter'; call: number } & NestedCall)
   /** That action has ended. */

@@ -7,7 +7,7 @@ import type { Unit, UnitOption, UnitState } from '../api/fleet-transport.js';
 import { unitFileHash } from '../api/unit-file.js';
 import { EventQueue } from './event-queue.js';
 import { FleetAgent, type Order } from './fleet-agent.js';
-import type { UnitBehaviour } from './unit-behaviour.js';
+import type { SystemdState, UnitBehaviour } from './unit-behaviour.js';
 import { type UnitEvent, UnitHistory } from './unit-history.js';
 import { UnitPlacement } from './unit-placement.js';
 
@@ -36,6 +36,21 @@ export interface ClusterContents {
   delays: ClusterDelays;
   machines: readonly Machine[];
   units: readonly SandboxUnit[];
+}
+
+/** The units of one machine as its systemd has them, and the time of the simulation. */
+export interface MachineSystemd {
+  options(name: string): readonly UnitOption[];
+  /** Undefined: the machine does not have the unit. */
+  state(name: string): SystemdState | undefined;
+  /** How often it was started. */
+  starts(name: string): number;
+  restart(name: string): void;
+  resetFailed(name: string): void;
+  /** In milliseconds of the clock. */
+  now(): number;
+  runOn(steps: Generator<number, void>): void;
+  runDue(): void;
 }
 
 /** What fleet lists of the cluster for some time after an outage of etcd. */
@@ -275,9 +290,54 @@ export class ClusterState {
     return this.#history.of(name);
   }
 
+  /** The units that a machine has, as they really are there, sorted by name. */
+  unitsOn(machineID: string): { name: string; options: readonly UnitOption[]; systemd: SystemdState }[] {
+    this.#events.runDue();
+    const units = this.#agents.get(machineID)?.units ?? [];
+    return units
+      .map((unit) => ({ ...unit, options: this.#units.get(unit.name)?.options ?? [] }))
+      .toSorted((a, b) => compareText(a.name, b.name));
+  }
+
+  /**
+   * A unit as it really is on a machine; undefined: the machine does not have it.
+   * @returns its state, how often it was started, and how long ago it was started or stopped, in milliseconds; undefined: it has been so from the beginning
+   */
+  unitOn(
+    name: string,
+    machineID: string,
+  ): { state: SystemdState; starts: number; changedAgo: number | undefined } | undefined {
+    this.#events.runDue();
+    const state = this.#agents.get(machineID)?.systemdState(name);
+    if (state === undefined) return undefined;
+    const events = this.#history.of(name).filter((event) => event.machineID === machineID);
+    const starts = events.filter(({ what }) => what === 'started').length;
+    const last = events.at(-1);
+    return { state, starts, changedAgo: last && this.#events.now - last.at };
+  }
+
   /** How often systemd has begun to start a unit of this name. */
   starts(name: string): number {
     return this.history(name).filter(({ what }) => what === 'started').length;
+  }
+
+  /** The machine's systemd, apart from fleet. @throws TypeError when there is no such machine */
+  systemdOf(machineID: string): MachineSystemd {
+    const agent = this.#agentOf(machineID);
+    const whenKnown = (name: string, act: (record: UnitRecord) => void) => {
+      const record = this.#units.get(name);
+      if (record !== undefined) act(record);
+    };
+    return {
+      options: (name) => this.#units.get(name)?.options ?? [],
+      state: (name) => agent.systemdState(name),
+      starts: (name) => this.unitOn(name, machineID)?.starts ?? 0,
+      restart: (name) => whenKnown(name, (record) => agent.restart(this.#orderOf(record))),
+      resetFailed: (name) => agent.resetFailed(name),
+      now: () => this.#events.now,
+      runOn: (steps) => this.#events.runOn(steps),
+      runDue: () => this.#events.runDue(),
+    };
   }
 
   /** Whether the unit keeps starting and failing while it is launched. */

@@ -31,6 +31,12 @@ export class EventQueue {
     this.#events.splice(before + 1, 0, { at, run });
   }
 
+  /** Runs steps that go on whoever waits for them. Each yields how long it waits, in milliseconds. */
+  runOn(steps: Generator<number, void>): void {
+    const { value, done } = steps.next();
+    if (done !== true) this.after(value, () => this.runOn(steps));
+  }
+
   runDue(): void {
     // An event that looks at the simulation sees it at its own time.
     if (this.#runningAt !== undefined) return;

@@ -22,7 +22,7 @@ export const EXAMPLE_MACHINES: readonly Machine[] = [
 ];
 
 /** The conditions of the three machines: Docker is down on one, the disk of another is nearly full. */
-export const EXAMPLE_CONDITIONS: ReadonlyMap<string, MachineCondition> = new Map([
+export const EXAMPLE_CONDITIONS: ReadonlyMap<string, Partial<MachineCondition>> = new Map([
   [WEB_MACHINE, { dockerRuns: true, diskUsePercent: 47 }],
   [WORKER_MACHINE, { dockerRuns: false, diskUsePercent: 63 }],
   [DATA_MACHINE, { dockerRuns: true, diskUsePercent: 91 }],

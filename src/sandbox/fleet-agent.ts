@@ -95,6 +95,13 @@ export class FleetAgent {
     return this.#units.has(name) || this.#published.has(name);
   }
 
+  /** The units that the machine has, as they really are there, whatever their rows show. */
+  get units(): { name: string; systemd: SystemdState }[] {
+    return [...this.#units].map(([name, { systemd }]) => {
+      return { name, systemd: this.systemdState(name) ?? systemd };
+    });
+  }
+
   get unitNames(): string[] {
     return [...new Set([...this.#units.keys(), ...this.#published.keys()])];
   }
@@ -153,8 +160,39 @@ export class FleetAgent {
     return unit !== undefined && isUp(unit.systemd);
   }
 
+  /** The unit as it really is, whatever the row shows; undefined: the machine does not have it. */
+  systemdState(name: string): SystemdState | undefined {
+    const unit = this.#units.get(name);
+    return unit?.flapsSince !== undefined && this.#isBetweenStarts(unit.flapsSince)
+      ? RESTARTING
+      : unit?.systemd;
+  }
+
   flaps(name: string): boolean {
     return this.#units.get(name)?.flapsSince !== undefined;
+  }
+
+  /** Does what `systemctl restart` does: fleet is not asked. */
+  restart(order: Order): void {
+    const { name } = order;
+    const unit = this.#units.get(name);
+    if (unit === undefined) return;
+    if (!isUp(unit.systemd)) return this.#start(unit, order);
+    unit.flapsSince = undefined;
+    this.#change(name, unit, STOPPING);
+    this.#publish(name);
+    this.#whenDone(name, unit, () => {
+      this.#change(name, unit, STOPPED);
+      this.#start(unit, order);
+    });
+  }
+
+  /** Does what `systemctl reset-failed` does. */
+  resetFailed(name: string): void {
+    const unit = this.#units.get(name);
+    if (unit === undefined || unit.systemd[0] !== 'failed') return;
+    this.#change(name, unit, STOPPED);
+    this.#publish(name);
   }
 
   /** Overwrites the systemd state of a unit, and its row. */
@@ -188,8 +226,11 @@ export class FleetAgent {
     if (published === undefined || !this.#isLive(published)) return undefined;
     const { row, flapsSince } = published;
     if (flapsSince === undefined) return row;
-    const turn = Math.floor((this.#now - flapsSince) / Math.max(1, this.#parts.delays.change));
-    return turn % 2 === 0 ? row : rowIn(row, RESTARTING);
+    return this.#isBetweenStarts(flapsSince) ? rowIn(row, RESTARTING) : row;
+  }
+
+  #isBetweenStarts(flapsSince: number): boolean {
+    return Math.floor((this.#now - flapsSince) / Math.max(1, this.#parts.delays.change)) % 2 !== 0;
   }
 
   get #now(): number {

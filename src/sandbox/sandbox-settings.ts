@@ -1,10 +1,38 @@
 import { readFileSync } from 'node:fs';
+import type { ClustersFile } from '../clusters/clusters-file.js';
 import type { Configuration } from '../settings/settings.js';
 import type { Sandbox } from './sandbox.js';
 
 /** The settings with which a service finds the sandbox's clusters, and connects to nothing else. */
-export function clusterSettings({ discoveryUrl, fleetPort }: Sandbox): Configuration['clusters'] {
-  return { discoveryUrl, fleetPort, file: undefined, allowedHosts: ['127.0.0.0/8'] };
+export function clusterSettings(
+  sandbox: Pick<Sandbox, 'discoveryUrl' | 'fleetPort' | 'token' | 'systemd'>,
+): Configuration['clusters'] & { listed: ClustersFile } {
+  const { discoveryUrl, fleetPort } = sandbox;
+  return {
+    discoveryUrl,
+    fleetPort,
+    file: undefined,
+    allowedHosts: ['127.0.0.0/8'],
+    listed: listedIn(sandbox),
+  };
+}
+
+/** The sandbox's clusters, as if a `CLUSTERS_FILE` named them. */
+function listedIn({ token, systemd }: Pick<Sandbox, 'token' | 'systemd'>): ClustersFile {
+  const hosts = systemd?.machines.flatMap(({ primaryIP, metadata }) =>
+    primaryIP === null ? [] : [{ host: primaryIP, metadata }],
+  );
+  const names = [token, ...(systemd === undefined ? [] : [systemd.name])];
+  return {
+    count: names.length,
+    endpoints: new Map(),
+    machines: new Map(systemd === undefined || hosts === undefined ? [] : [[systemd.name, hosts]]),
+    logins: new Map(),
+    tokens: new Map(),
+    names: new Map(names.map((name) => [name, name])),
+    unusable: new Set(),
+    problems: [],
+  };
 }
 
 /** How to log in to the sandbox's machines; undefined: they accept no commands. */
@@ -18,6 +46,7 @@ export function sshSettings({ ssh }: Sandbox): Configuration['ssh'] | undefined 
     agentSocket: undefined,
     knownHostsFile: ssh.knownHostsFile,
     hostKeys: 'strict',
-    sudo: false,
+    // To change units of systemd hosts.
+    sudo: true,
   };
 }

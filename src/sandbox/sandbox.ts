@@ -4,10 +4,12 @@ import { systemClock } from '../lib/clock.js';
 import type { ClusterDelays, SandboxUnit } from './cluster.js';
 import { respondAsDiscovery, discoveryFailure } from './discovery.js';
 import { EXAMPLE_CONDITIONS, EXAMPLE_MACHINES, EXAMPLE_UNITS } from './example-cluster.js';
+import { fleetMachine } from './fleet-machine.js';
 import { LoopbackService } from './loopback-service.js';
 import { PAGE_SIZE } from './paging.js';
 import { SandboxCluster } from './sandbox-cluster.js';
-import type { SshServer } from './ssh-server.js';
+import type { CommandMachine, SshServer } from './ssh-server.js';
+import type { SystemdCluster } from './systemd/systemd-cluster.js';
 
 /** The contents of a cluster, and its members in discovery. */
 interface SandboxClusterOptions {
@@ -29,7 +31,10 @@ export interface SandboxOptions extends SandboxClusterOptions {
   fleetHosts?: readonly string[];
   /** The port of every cluster's fleet API; by default, or with 0, a free port. */
   fleetPort?: number;
-  /** Whether the initial machines of the first cluster accept commands over SSH; false by default. */
+  /**
+   * Whether the initial machines of the first cluster accept commands over SSH, and a cluster of plain systemd hosts is there; false by
+   * default.
+   */
   ssh?: boolean;
   /** In milliseconds; `DEFAULT_DELAYS` by default. */
   delays?: Partial<SandboxDelays>;
@@ -47,7 +52,11 @@ export type SandboxSsh = Pick<
   'port' | 'hosts' | 'user' | 'privateKeyFile' | 'knownHostsFile' | 'commands' | 'fail' | 'on'
 >;
 
-/** A running sandbox: one discovery service, and simulated clusters whose fleet APIs share one port. */
+export type SandboxSystemd = Omit<SystemdCluster, 'hosts'>;
+
+/**
+ * A running sandbox: one discovery service, simulated clusters whose fleet APIs share one port, and a cluster of plain systemd hosts.
+ */
 export interface Sandbox {
   /** The first cluster. */
   readonly cluster: SandboxCluster;
@@ -61,6 +70,8 @@ export interface Sandbox {
   readonly fleetPort: number;
   /** SSH access to the machines, the commands they received, answers to commands, and faults; undefined unless `ssh` is set. */
   readonly ssh: SandboxSsh | undefined;
+  /** The cluster of plain systemd hosts, which only SSH reaches; undefined unless `ssh` is set. */
+  readonly systemd: SandboxSystemd | undefined;
   /**
    * Adds a cluster. fleet's API does not say which cluster it belongs to, so each cluster needs its own addresses.
    * @param options.hosts loopback addresses, such as `['127.0.0.21']`; by default none when `members` are given
@@ -114,7 +125,8 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   const discoveryPort = await discovery.listen(['127.0.0.1'], 0);
   try {
     const first = await add(token, fleetHosts, fleetPort, options);
-    const ssh = options.ssh === true ? await startSsh(first.cluster, clock) : undefined;
+    const { ssh, systemd } =
+      options.ssh === true ? await startSsh(first.cluster, { clock, stopMs: delays.report }) : NO_SSH;
     let hostCount = 0;
     return {
       cluster: first.cluster,
@@ -123,6 +135,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
       discoveryUrl: `http://127.0.0.1:${discoveryPort}`,
       fleetPort: first.port,
       ssh,
+      systemd,
       addCluster: async (name, { hosts, ...contents } = {}) => {
         const own = hosts ?? (contents.members === undefined ? [`127.0.1.${++hostCount}`] : []);
         const { cluster } = await add(name, own, first.port, contents);
@@ -139,10 +152,39 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   }
 }
 
-async function startSsh(cluster: SandboxCluster, clock: Clock): Promise<SshServer> {
+const NO_SSH = { ssh: undefined, systemd: undefined };
+
+async function startSsh(
+  cluster: SandboxCluster,
+  { clock, stopMs }: { clock: Clock; stopMs: number },
+): Promise<{ ssh: SshServer; systemd: SystemdCluster }> {
   // Loaded only when needed: loading ssh2 takes a large part of a second.
-  const { SshServer } = await import('./ssh-server.js');
-  return SshServer.start({ cluster, clock, conditions: EXAMPLE_CONDITIONS });
+  const [{ SshServer }, { SystemdCluster }, { EXAMPLE_HOST_CONDITIONS, EXAMPLE_HOST_UNITS, EXAMPLE_HOSTS }] =
+    await Promise.all([
+      import('./ssh-server.js'),
+      import('./systemd/systemd-cluster.js'),
+      import('./systemd/example-hosts.js'),
+    ]);
+  const systemd = new SystemdCluster({
+    name: 'sandbox-systemd',
+    machines: EXAMPLE_HOSTS,
+    units: EXAMPLE_HOST_UNITS,
+    conditions: EXAMPLE_HOST_CONDITIONS,
+    clock,
+    stopMs,
+  });
+  const machines: CommandMachine[] = [
+    ...cluster.machines.map((machine) =>
+      fleetMachine(machine, {
+        source: cluster,
+        systemd: cluster.systemdOf(machine.id),
+        clock,
+        condition: EXAMPLE_CONDITIONS.get(machine.id),
+      }),
+    ),
+    ...systemd.hosts,
+  ];
+  return { ssh: await SshServer.start({ machines, clock }), systemd };
 }
 
 function newCluster(

@@ -5,7 +5,10 @@ import type { CommandResult, SimulatedMachine } from './simulated-machine.js';
 import { hashNumber, seedOf } from './hash-number.js';
 
 /** The data from which the journal is generated. */
-export type JournalSource = Pick<ClusterState, 'unit' | 'states' | 'flaps'>;
+export type JournalSource = Pick<ClusterState, 'unit' | 'states' | 'flaps'> & {
+  /** What systemd has really written about a unit, oldest first; undefined: that is not known. */
+  messages?(name: string): readonly { at: number; text: string }[];
+};
 
 interface Entry {
   /** Milliseconds since the epoch. */
@@ -112,6 +115,21 @@ function* newestFirst(
     yield { at: machine.bootedAt, from: 'systemd-journald[18]', text: 'Journal started' };
     return;
   }
+  const said = source.messages?.(name).map(({ at, text }) => ({ at, from: SYSTEMD, text })) ?? [];
+  for (const entry of generated(name, machine, source, now)) {
+    while (said.length > 0 && (said.at(-1)?.at ?? 0) > entry.at) yield* said.splice(-1);
+    yield entry;
+  }
+  yield* said.toReversed();
+}
+
+/** The entries that a unit in its state would have, newest first. */
+function* generated(
+  name: string,
+  machine: SimulatedMachine,
+  source: JournalSource,
+  now: number,
+): Generator<Entry> {
   const row = source.states().find((state) => state.name === name && state.machineID === machine.id);
   if (row === undefined) return;
   const { first, work, workUntil, last } = historyOf(name, row, machine, { source, now });
@@ -142,8 +160,8 @@ function historyOf(
   const options = typeof unit === 'object' ? unit.options : [];
   const seed = seedOf(machine.id, name);
   const description = describe(name, options);
-  const writer = `${programOf(options)}[${1_000 + (seed % 20_000)}]`;
-  const begin = machine.bootedAt + 20_000 + (seed % 20_000);
+  const writer = `${programOf(options)}[${mainPid(name, machine)}]`;
+  const begin = startedAt(name, machine);
 
   const systemd = (at: number, text: string): Entry => ({ at, from: SYSTEMD, text });
   const crash = (at: number): Entry[] => [
@@ -184,6 +202,16 @@ function historyOf(
     workUntil: stopped,
     last: [systemd(stopped, `Stopping ${description}...`), systemd(stopped + 500, `Stopped ${description}.`)],
   };
+}
+
+/** The process id of a unit's program. @param starts how often it was started since the sandbox was */
+export function mainPid(name: string, { id }: SimulatedMachine, starts = 0): number {
+  return 1_000 + (seedOf(id, name) % 20_000) + 7 * starts;
+}
+
+/** When a unit was started after the machine was booted, in milliseconds since the epoch. */
+export function startedAt(name: string, { id, bootedAt }: SimulatedMachine): number {
+  return bootedAt + 20_000 + (seedOf(id, name) % 20_000);
 }
 
 /** The verb that systemd logs when a unit is up, by its type; `Started` for all others. */

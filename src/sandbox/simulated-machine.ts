@@ -12,12 +12,13 @@ export interface MachineCondition {
   dockerRuns: boolean;
   /** Of the disk that holds /var/lib/docker. */
   diskUsePercent: number;
+  os: 'coreos' | 'debian';
+  hostName: string;
 }
 
-/** A simulated CoreOS machine. */
+/** A simulated machine. */
 export interface SimulatedMachine extends MachineCondition {
   id: string;
-  hostName: string;
   /** Milliseconds since the epoch. */
   bootedAt: number;
   cpus: number;
@@ -29,7 +30,7 @@ const DAY = 86_400_000;
 
 /**
  * Simulates a machine, always the same for the same id and time.
- * @param condition by default Docker runs, and the disk is not full
+ * @param condition by default it is a CoreOS machine, Docker runs, and the disk is not full
  */
 export function simulatedMachine(
   id: string,
@@ -45,6 +46,7 @@ export function simulatedMachine(
     cpus: 2 * size,
     memoryKb: 2_050_000 * size + (seed % 3_000),
     diskMb: 17_041 * size,
+    os: 'coreos',
     dockerRuns: true,
     diskUsePercent: 20 + (seed % 60),
     ...condition,

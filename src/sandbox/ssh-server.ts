@@ -3,25 +3,20 @@ import { createServer, isIPv4, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import ssh2, { type AuthContext, type Connection, type ParsedKey, type ServerChannel } from 'ssh2';
 import type { Clock } from '../lib/clock.js';
-import type { Machine } from '../api/fleet-transport.js';
+import { readTogetherArgv } from '../api/together-script.js';
 import { knownHostName } from '../ssh/known-hosts.js';
 import { marksOf } from '../ssh/remote-command.js';
 import { Endpoints } from './endpoints.js';
 import { type CommandFault, matchesCommand, OrderedFaults, type SshFault } from './faults.js';
-import { runCommand } from './machine-commands.js';
-import type { JournalSource } from './simulated-journal.js';
-import {
-  type CommandResult,
-  type MachineCondition,
-  type SimulatedMachine,
-  simulatedMachine,
-} from './simulated-machine.js';
+import type { CommandSteps } from './command-steps.js';
+import type { CommandResult } from './simulated-machine.js';
 import {
   type CommandAnswer,
   type CommandMatcher,
   type CommandScript,
   ScriptedCommands,
 } from './scripted-commands.js';
+import { togetherAnswer } from './together-command.js';
 import { makeTemporaryFolder, type TemporaryFolder } from './temporary-folder.js';
 import { readWrappedCommand, type WrappedCommand } from './wrapped-command.js';
 
@@ -34,11 +29,18 @@ export interface ReceivedCommand {
   sudo: boolean;
 }
 
+/** A simulated machine that runs commands. */
+export interface CommandMachine {
+  readonly id: string;
+  /** Its address; null: it has none. */
+  readonly address: string | null;
+  /** What a command prints, at once or after some time; undefined: the machine does not know it. */
+  run(argv: readonly string[], options: { sudo: boolean }): CommandResult | CommandSteps | undefined;
+}
+
 interface SshServerSetup {
-  cluster: JournalSource & { readonly machines: readonly Machine[] };
+  machines: readonly CommandMachine[];
   clock: Clock;
-  /** The conditions of machines by id; a machine without an entry is healthy. */
-  conditions: ReadonlyMap<string, Partial<MachineCondition>>;
 }
 
 const USER = 'core';
@@ -65,7 +67,7 @@ export class SshServer {
   readonly knownHostsFile: string;
   readonly #folder: TemporaryFolder;
   readonly #setup: SshServerSetup;
-  readonly #machines: ReadonlyMap<string, SimulatedMachine>;
+  readonly #machines: ReadonlyMap<string, CommandMachine>;
   readonly #hostKeys: ReadonlyMap<string, KeyPair>;
   readonly #loginKey: KeyPair = newKeyPair();
   readonly #faults = new OrderedFaults<CommandFault>();
@@ -83,7 +85,7 @@ export class SshServer {
   }
 
   /**
-   * Listens on those addresses of the cluster's machines that are loopback addresses and that this system has (Linux has
+   * Listens on those addresses of the machines that are loopback addresses and that this system has (Linux has
    * all of 127.0.0.0/8, other systems only 127.0.0.1).
    */
   static async start(setup: SshServerSetup): Promise<SshServer> {
@@ -200,40 +202,62 @@ export class SshServer {
       return;
     }
     const { argv, mark, sudo } = wrapped;
-    this.commands.push({ host, argv, sudo });
-    if (this.commands.length > MAX_LOGGED) this.commands.shift();
+    const together = readTogetherArgv(argv);
+    const programs = (together?.programs ?? [argv]).map((each) => ({ host, argv: each, sudo }));
+    this.commands.push(...programs);
+    this.commands.splice(0, this.commands.length - MAX_LOGGED);
 
-    const fault = this.#faults.next((each) => matchesCommand(each, { host, argv }));
-    if (fault === undefined) this.#answer(channel, wrapped, host);
-    else if (fault.kind === 'exit') finish(channel, marked(mark, fault));
-    else if (fault.kind === 'not-run') finish(channel, fault);
-    else if (fault.kind === 'drop') socket.destroy();
-    else this.#runOn(channel, wrapped, { hang: true });
+    const answers: CommandAnswer[] = [];
+    for (const program of programs) {
+      const fault = this.#faults.next((each) => matchesCommand(each, program));
+      if (fault?.kind === 'not-run') return finish(channel, fault);
+      if (fault?.kind === 'drop') return void socket.destroy();
+      if (fault?.kind === 'exit') answers.push(fault);
+      else {
+        const answer = fault === undefined ? this.#answerOf(program) : { hang: true };
+        if (!('next' in answer)) answers.push(answer);
+        else if (together === undefined) return this.#runOn(channel, wrapped, {}, answer);
+        else answers.push(endOf(answer));
+      }
+    }
+    const [first = {}] = answers;
+    const answer =
+      together === undefined ? first : togetherAnswer(together, answers, this.#setup.clock.wallTime());
+    if (answer.hang === true || (answer.delayMs ?? 0) > 0) this.#runOn(channel, wrapped, answer);
+    else finish(channel, marked(mark, { status: 0, ...answer }));
   }
 
-  #answer(channel: ServerChannel, wrapped: WrappedCommand, host: string): void {
-    const { cluster, clock } = this.#setup;
-    const { argv, mark, sudo } = wrapped;
+  #answerOf(command: ReceivedCommand): CommandAnswer | CommandSteps {
+    const { host, argv, sudo } = command;
     const machine = this.#machines.get(host);
-    const scripted = this.#scripted.next({ host, machine: machine?.id ?? '', argv, sudo });
-    if (scripted?.hang === true || (scripted?.delayMs ?? 0) > 0)
-      return this.#runOn(channel, wrapped, scripted ?? {});
-    const result =
-      scripted ?? (machine && runCommand(argv, machine, { source: cluster, now: clock.wallTime() }));
-    finish(channel, marked(mark, { status: 0, ...(result ?? unscriptedCommand(argv)) }));
+    return (
+      this.#scripted.next({ ...command, machine: machine?.id ?? '' }) ??
+      machine?.run(argv, { sudo }) ??
+      unscriptedCommand(argv)
+    );
   }
 
-  /** Simulates the wrapped command while its program runs: until it ends, is stopped, or its limit is reached. */
+  /**
+   * Simulates the wrapped command while its program runs: until it ends, is stopped, or its limit is reached.
+   * @param steps what it does meanwhile, in place of the answer
+   */
   #runOn(
     channel: ServerChannel,
     { mark, limitSeconds }: WrappedCommand,
     { stdout = '', stderr = '', status = 0, delayMs = 0, hang = false }: CommandAnswer,
+    steps: CommandSteps = delayed({ stdout, stderr, status }, hang ? Infinity : delayMs),
   ): void {
     const { clock } = this.#setup;
     const marks = marksOf(mark);
+    let cancelStep = () => {};
+    const step = () => {
+      const { value, done } = steps.next();
+      if (done === true) end(value.status, { stdout: value.stdout ?? '', stderr: value.stderr ?? '' });
+      else if (Number.isFinite(value)) cancelStep = clock.after(value, step);
+    };
     const end = (ended: number, last = { stdout: '', stderr: '' }) => {
       cancelLimit();
-      cancelDelay();
+      cancelStep();
       channel.off('end', terminate);
       finish(channel, {
         status: ended,
@@ -243,12 +267,25 @@ export class SshServer {
     };
     const terminate = () => end(ENDED_BY_TERM);
     const cancelLimit = clock.after(limitSeconds * 1_000, () => end(ENDED_BY_LIMIT));
-    const cancelDelay = hang ? () => {} : clock.after(delayMs, () => end(status, { stdout, stderr }));
     // `end` is also emitted when the connection is lost.
     channel.once('end', terminate);
     channel.write(`${marks.stdout}${hang ? stdout : ''}`);
     channel.stderr.write(`${marks.stderr}${hang ? stderr : ''}`);
+    step();
   }
+}
+
+/** What it comes to, at once: programs that run together are such that take no time. */
+function endOf(steps: CommandSteps): CommandResult {
+  for (;;) {
+    const { value, done } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+function* delayed(result: CommandResult, ms: number): CommandSteps {
+  yield ms;
+  return result;
 }
 
 interface Peer {
@@ -274,13 +311,13 @@ function newKeyPair(): KeyPair {
 }
 
 /** If several machines have the same address, the first one is used. */
-function machinesByAddress({ cluster, clock, conditions }: SshServerSetup): Map<string, SimulatedMachine> {
-  const machines = new Map<string, SimulatedMachine>();
-  for (const { id, primaryIP } of cluster.machines) {
-    if (primaryIP === null || !isLoopback(primaryIP) || machines.has(primaryIP)) continue;
-    machines.set(primaryIP, simulatedMachine(id, clock.wallTime(), conditions.get(id)));
+function machinesByAddress({ machines }: SshServerSetup): Map<string, CommandMachine> {
+  const found = new Map<string, CommandMachine>();
+  for (const machine of machines) {
+    const { address } = machine;
+    if (address !== null && isLoopback(address) && !found.has(address)) found.set(address, machine);
   }
-  return machines;
+  return found;
 }
 
 function isLoopback(address: string): boolean {

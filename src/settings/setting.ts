@@ -100,6 +100,10 @@ interface Conversion<Given, Value> {
   as: (given: Given) => Value;
 }
 
+interface FileConversion<Value> {
+  as: (content: Buffer, path: string) => Value;
+}
+
 /** A setting that is a string or a number. Its value is undefined when it is not set and has no default. */
 export function setting<Name extends string, Given extends GivenValue, Value>(
   name: Name,
@@ -149,7 +153,7 @@ export function listSetting<Name extends string>(
 export function fileSetting<Name extends string, Value>(
   name: Name,
   form: Form<string>,
-  options: About & Conversion<Buffer, Value>,
+  options: About & FileConversion<Value>,
 ): Setting<Name, string | undefined, Value | undefined>;
 export function fileSetting<Name extends string>(
   name: Name,
@@ -159,7 +163,7 @@ export function fileSetting<Name extends string>(
 export function fileSetting<Name extends string, Value>(
   name: Name,
   form: Form<string>,
-  options: About & Partial<Conversion<Buffer, Value>>,
+  options: About & Partial<FileConversion<Value>>,
 ): Setting<Name, string | undefined, Buffer | Value | undefined> {
   const { as } = options;
   return leaf(name, form, {
@@ -167,7 +171,7 @@ export function fileSetting<Name extends string, Value>(
     isFile: true,
     convert: (path, { contentOf }) => {
       const content = path === undefined ? undefined : contentOf(name, path);
-      return content === undefined || as === undefined ? content : as(content);
+      return path === undefined || content === undefined || as === undefined ? content : as(content, path);
     },
   });
 }

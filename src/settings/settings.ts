@@ -166,11 +166,11 @@ export const SETTINGS = {
       default: 7002,
       about: "The port of the clusters' fleet APIs.",
     }),
-    /** The text of the clusters file. */
+    /** The clusters file, with its text at the start. */
     file: fileSetting('CLUSTERS_FILE', text(), {
-      as: (content) => content.toString('utf8'),
+      as: (content, path) => ({ path, text: content.toString('utf8') }),
       about:
-        'A JSON file of clusters: those to use without discovery, `{"name": ["http://10.0.0.1:49153"]}`, and names for others, `{"name": {"etcd_token": "..."}}`.',
+        'A YAML or JSON file of clusters: fleet clusters to use without discovery, names for others, and clusters of plain systemd hosts ([docs/clusters.md](clusters.md)). It is read again when it changes.',
     }),
     allowedHosts: listSetting('ALLOWED_HOSTS', hosts(), {
       separator: ',',
@@ -182,7 +182,7 @@ export const SETTINGS = {
     default: 'false',
     as: isTrue,
     about:
-      '`true` serves only a simulated cluster, of the etcd token `sandbox`, to try the service with a real broker.',
+      '`true` serves only simulated clusters, `sandbox` and `sandbox-systemd`, to try the service with a real broker.',
   }),
   /** The etcd in which workers agree on changes; undefined: none. */
   claims: optional({

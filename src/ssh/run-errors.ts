@@ -1,6 +1,6 @@
 import { ActionError } from '../api/action-error.js';
 import { reasonOf } from '../lib/errors.js';
-import { endOfText, lastLine } from './machine-text.js';
+import { endOfText, lastLine } from '../lib/machine-text.js';
 
 /** A command that was sent to a host. */
 export interface RanCommand {

@@ -1,5 +1,5 @@
 import { ActionError } from '../api/action-error.js';
-import { endOfText, oneLine } from './machine-text.js';
+import { endOfText, oneLine } from '../lib/machine-text.js';
 
 /** Why a host could not be reached, in `details.reason` of `host_unreachable`. */
 export type UnreachableReason =

@@ -33,9 +33,13 @@ const CHANNEL_RETRY_MS = [50, 100, 200, 400, 750, 1_000, 1_500, 2_000, 2_000, 2_
 const MAX_REPLACEMENTS = 2;
 
 export interface SshShellOptions {
-  /** The user name for the login on all hosts. */
+  /** The user name for the login on the hosts that have none of their own. */
   user: string;
   port: number;
+  /** The port and the user of a host, where they differ from these; by default no host has its own. */
+  loginOf?:
+    | ((host: string) => { port: number | undefined; user: string | undefined } | undefined)
+    | undefined;
   /** The content of a private key file in OpenSSH's format or a PEM format, PKCS#8 too; tried before the agent. */
   privateKey?: Buffer | string;
   passphrase?: string;
@@ -76,7 +80,7 @@ export class SshShell implements RemoteShell {
   readonly #options: SshShellOptions;
   readonly #clock: Clock;
   readonly #hostKeys: HostKeys;
-  readonly #login: AnyAuthMethod[];
+  readonly #methods: (user: string) => AnyAuthMethod[];
   readonly #sessions: SshSessions;
   readonly #running = new Set<AbortController>();
 
@@ -86,7 +90,7 @@ export class SshShell implements RemoteShell {
     this.#options = options;
     this.#clock = clock;
     this.#hostKeys = new HostKeys({ mode: hostKeys, file: knownHostsFile, log });
-    this.#login = loginMethods(options);
+    this.#methods = loginMethods(options);
     this.#sessions = new SshSessions({
       connect: (host, signal) => this.#connect(host, signal),
       maxAgeMs,
@@ -126,7 +130,7 @@ export class SshShell implements RemoteShell {
         partial: false,
         ...options,
         host,
-        user: this.#options.user,
+        user: this.#userOn(host),
         program: argv[0],
         mark,
         clock: this.#clock,
@@ -216,7 +220,9 @@ export class SshShell implements RemoteShell {
   }
 
   async #loggedIn(host: string, signal: AbortSignal): Promise<SshConnection> {
-    const { port, user, connectTimeoutMs, handshakeTimeoutMs, keepaliveMs, log } = this.#options;
+    const { connectTimeoutMs, handshakeTimeoutMs, keepaliveMs, log } = this.#options;
+    const port = this.#options.loginOf?.(host)?.port ?? this.#options.port;
+    const user = this.#userOn(host);
     const clock = this.#clock;
     const addresses = await this.#addresses(host, signal);
     const hostKey = await this.#hostKeys.check(host, port);
@@ -225,7 +231,7 @@ export class SshShell implements RemoteShell {
     const connection = await SshConnection.handshake(socket, {
       host,
       user,
-      login: this.#login,
+      login: this.#methods(user),
       hostKey,
       handshakeTimeoutMs,
       keepaliveMs,
@@ -235,6 +241,10 @@ export class SshShell implements RemoteShell {
     log.debug('SSH connection opened', { host, address, port });
     void connection.closed.then(() => log.debug('SSH connection closed', { host, address, port }));
     return connection;
+  }
+
+  #userOn(host: string): string {
+    return this.#options.loginOf?.(host)?.user ?? this.#options.user;
   }
 
   async #addresses(host: string, signal: AbortSignal): Promise<string[]> {
@@ -256,14 +266,19 @@ function hasNotGotIt(error: unknown): boolean {
   return error instanceof CommandNotSent || (error instanceof ActionError && error.code === 'command_failed');
 }
 
-function loginMethods({ user, privateKey, passphrase, agentSocket }: SshShellOptions): AnyAuthMethod[] {
-  const methods: AnyAuthMethod[] = [];
-  if (privateKey !== undefined) {
-    // Parsed once for all connections: decrypting a key with a passphrase takes a tenth of a second.
-    methods.push({ type: 'publickey', username: user, key: parsePrivateKey(privateKey, passphrase) });
-  }
-  if (agentSocket !== undefined) methods.push({ type: 'agent', username: user, agent: agentSocket });
-  // Few servers accept `none`, but then the server refuses the login with a proper error.
-  if (methods.length === 0) methods.push({ type: 'none', username: user });
-  return methods;
+function loginMethods({
+  privateKey,
+  passphrase,
+  agentSocket,
+}: SshShellOptions): (user: string) => AnyAuthMethod[] {
+  // Parsed once for all connections: decrypting a key with a passphrase takes a tenth of a second.
+  const key = privateKey === undefined ? undefined : parsePrivateKey(privateKey, passphrase);
+  return (username) => {
+    const methods: AnyAuthMethod[] = [];
+    if (key !== undefined) methods.push({ type: 'publickey', username, key });
+    if (agentSocket !== undefined) methods.push({ type: 'agent', username, agent: agentSocket });
+    // Few servers accept `none`, but then the server refuses the login with a proper error.
+    if (methods.length === 0) methods.push({ type: 'none', username });
+    return methods;
+  };
 }

@@ -149,7 +149,7 @@ for (const [what, text] of Object.entries({
 }))
   test(`a policy with far too many ${what} is refused before the parser has it, which V8 may end`, (t) => {
     t.throws(() => readPolicy(text), {
-      message: /^line \d+, column \d+: it is nested deeper than any policy/,
+      message: /^line \d+, column \d+: it is nested deeper than any file of this kind/,
     });
   });
 

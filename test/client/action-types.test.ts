@@ -35,6 +35,15 @@ const PROMISED = `
     load: number[] | null;
     memory: { total_kb: number; available_kb: number | null } | null;
     uptime_seconds: number | null;
+    podman: { version: string | null; answers: boolean } | null;
+    os_image: {
+      updated_by: 'rpm-ostree' | 'update_engine';
+      booted_version: string | null;
+      staged: boolean;
+      staged_version: string | null;
+    } | null;
+    failed_units: { count: number; names: string[] } | null;
+    clock: { offset_ms: number; uncertainty_ms: number } | null;
   }
   interface Finding {
     severity: 'error' | 'warning';
@@ -42,6 +51,7 @@ const PROMISED = `
     subject: string;
     message: string;
     advice: string;
+    evidence: Record<string, unknown>;
   }
   interface Description {
     name: string;
@@ -61,18 +71,27 @@ const PROMISED = `
     };
     list_machines: { parameters: { metadata?: Record<string, string> }; result: Machine[] };
     list_units: {
-      parameters: { name?: string; desired_state?: State; current_state?: State; machine_id?: string };
+      parameters: { name?: string; desired_state?: State; current_state?: State; machine_id?: string; all?: boolean };
       result: Unit[];
     };
-    list_unit_states: { parameters: { unit_name?: string; machine_id?: string }; result: UnitState[] };
+    list_unit_states: { parameters: { unit_name?: string; machine_id?: string; all?: boolean }; result: UnitState[] };
     unit_logs: {
       parameters: { unit_name: string; lines?: number; since?: string; until?: string; machine_id?: string };
       result: string;
     };
     node_info: { parameters: { nodes?: (string | null)[] }; result: Record<string, NodeInfo> };
-    restart_unit: { parameters: { unit_name: string; wait_seconds?: number }; result: string };
+    restart_unit: {
+      parameters: {
+        unit_name: string;
+        wait_seconds?: number;
+        machine_ids?: string[];
+        settle_seconds?: number;
+        format?: 'text' | 'structured';
+      };
+      result: string | Record<string, unknown>;
+    };
   }
-  export const promised: Same<KnownActions, Promised> = true;`;
+  export const promised: Same<Pick<KnownActions, keyof Promised>, Promised> = true;`;
 
 const catalogue = describeActions(readConfiguration({ env: {}, directory: '/nonexistent' }));
 

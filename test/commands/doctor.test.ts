@@ -238,17 +238,50 @@ test('a claim store is checked when one is set, and what is wrong with it is sai
 
 test('an invalid clusters file skips only the checks that need it', async (t) => {
   const at = await folder(t);
-  await writeFile(at('clusters.json'), '{"a": 5}');
+  await writeFile(at('clusters.json'), '[]');
   const { env } = await clusters(t);
   const run = await examine(
     { ...env, AMQP_URL: NOWHERE, CLUSTERS_FILE: at('clusters.json') },
     { cluster: 'a' },
   );
-  isFailure(t, run, 'configuration', /^CLUSTERS_FILE cannot be used: 5 is not an endpoint/);
+  isFailure(t, run, 'configuration', /^CLUSTERS_FILE cannot be used: it must be an object/);
   t.is(run.of('broker').result, 'FAILED');
   t.is(run.of('discovery').result, 'skipped');
   t.is(run.of('SSH key').result, 'ok');
   t.is(run.of('known_hosts').result, 'ok');
+});
+
+test('an entry of the clusters file that cannot be used is named, and that cluster is not looked for elsewhere', async (t) => {
+  const at = await folder(t);
+  await writeFile(at('clusters.yaml'), 'a: 5\nlab: { kind: systemd, machines: [{ host: 10.0.0.1 }] }\n');
+  const { env } = await clusters(t);
+  const settings = { ...env, AMQP_URL: NOWHERE, CLUSTERS_FILE: at('clusters.yaml') };
+  const run = await examine(settings, { cluster: 'a' });
+  isFailure(t, run, 'clusters', /^CLUSTERS_FILE has 1 cluster: lab\nline 1, column 1: 5 is not an endpoint/);
+  t.is(run.of('configuration').result, 'ok');
+  for (const check of ['discovery', 'fleet', 'machines'])
+    t.regex(run.of(check).said, /^not checked: /, check);
+});
+
+test('the machines of a cluster of plain systemd hosts are checked, and neither discovery nor fleet', async (t) => {
+  const at = await folder(t);
+  await writeFile(at('clusters.yaml'), 'lab: { kind: systemd, machines: [{ host: 127.0.0.9, port: 1 }] }\n');
+  const { env } = await clusters(t);
+  const settings = { ...env, AMQP_URL: NOWHERE, CLUSTERS_FILE: at('clusters.yaml'), SSH_HOST_KEYS: 'off' };
+  const run = await examine(settings, { cluster: 'lab' });
+  t.is(run.of('clusters').said, 'CLUSTERS_FILE has 1 cluster: lab');
+  for (const check of ['discovery', 'fleet'])
+    t.is(run.of(check).said, 'not checked: the cluster is one of plain systemd hosts');
+  // The port of the machine, not SSH_PORT.
+  isFailure(
+    t,
+    run,
+    'machines',
+    /127\.0\.0\.9.*(?:ECONNREFUSED|refused)/,
+    /SSH server listens on its port in CLUSTERS_FILE \(1\)/,
+  );
+  const forbidden = await examine({ ...settings, ALLOWED_HOSTS: '10.0.0.0/8' }, { cluster: 'lab' });
+  isFailure(t, forbidden, 'machines', /not allowed/, /-> add 127\.0\.0\.9 to ALLOWED_HOSTS/);
 });
 
 test('a file of tokens that cannot be used is a failure, and the tokens of another one are counted', async (t) => {

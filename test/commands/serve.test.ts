@@ -70,10 +70,14 @@ async function act(
 test('with nothing configured serve runs a sandbox, and the printed first call works', async (t) => {
   const { cli, url } = await serveSandbox(t);
   const introduction = cli.stdout();
-  t.regex(introduction, /^SANDBOX: no broker is configured, so this is a simulated cluster/m);
+  t.regex(introduction, /^SANDBOX: no broker is configured, so these are simulated clusters/m);
   t.regex(introduction, /Set AMQP_URL to serve real clusters/);
   t.regex(introduction, /^ {2}actions +.*list_machines, .*list_units/m);
   t.regex(introduction, /^ {2}cluster +etcd_token "sandbox", fleet API at http:\/\/127\.0\.0\.1:\d+$/m);
+  t.regex(
+    introduction,
+    /^ {2}systemd +etcd_token "sandbox-systemd": 127\.0\.0\.11, 127\.0\.0\.12, 127\.0\.0\.13, /m,
+  );
   t.regex(introduction, /^ {2}discovery +http:\/\/127\.0\.0\.1:\d+$/m);
   const [line = ''] = /^ {2}curl .*$/m.exec(introduction) ?? [];
   t.true(line.includes(url));
@@ -87,6 +91,64 @@ test('with nothing configured serve runs a sandbox, and the printed first call w
   const { code, stderr } = await cli.ended;
   t.is(code, 0, stderr);
   t.regex(stderr, /shut down clean=true/);
+});
+
+test('the hosts of the sandbox, which have no fleet, are read and changed as real ones are', async (t) => {
+  const { url } = await serveSandbox(t);
+  const answer = async (action: string, action_parameters: object = {}): Promise<unknown> => {
+    const { status, body } = await act(url, action, { etcd_token: 'sandbox-systemd', action_parameters });
+    t.is(status, 200, `${action}: ${JSON.stringify(body)}`);
+    return (body as { response_body: unknown }).response_body;
+  };
+  const listed = await act(url, 'list_clusters');
+  t.deepEqual((listed.body as { response_body: unknown }).response_body, [
+    { name: 'sandbox', kind: 'fleet', machines: null },
+    { name: 'sandbox-systemd', kind: 'systemd', machines: 3 },
+  ]);
+  t.is(((await answer('list_machines')) as object[]).length, 3);
+  const unit_name = 'tickets.service';
+  t.like(await answer('list_units', { name: 'tickets*' }), [{ name: unit_name, currentState: 'launched' }]);
+  t.is(((await answer('list_unit_states', { unit_name })) as object[]).length, 2);
+  t.is(String(await answer('unit_logs', { unit_name, lines: 3 })).match(/^\w{3} \d\d .*$/gm)?.length, 6);
+  t.like(await answer('node_info', { nodes: ['127.0.0.11'] }), { '127.0.0.11': { os: { id: 'debian' } } });
+  t.like(await answer('unit_status', { unit_name: 'mailer@1.service', lines: 1 }), {
+    desired_state: 'launched',
+    machines: { 0: { host: '127.0.0.13', active: 'active', restarts: 0, enabled: 'enabled', error: null } },
+  });
+  const did = async (action: string, unit: string) => {
+    const { changes } = (await answer(action, { unit_name: unit })) as { changes: { did: string }[] };
+    return changes.map((change) => change.did).join();
+  };
+  t.deepEqual(
+    await Promise.all([
+      did('reload_unit', unit_name),
+      did('start_unit', 'seat-map.service'),
+      did('stop_unit', 'mailer@bulk.service'),
+      did('disable_unit', 'mailer@2.service'),
+      did('enable_unit', 'mailer@bulk2.service'),
+      did('reset_failed_unit', 'payments-import.service'),
+    ]),
+    ['reloaded,reloaded', 'started', 'stopped', 'disabled', 'enabled', 'reset'],
+  );
+  t.regex(String(await answer('restart_unit', { unit_name })), /^tickets\.service was restarted on machine/);
+  t.like(await answer('unit_file', { unit_name }), { unit: unit_name, files: [{ is_current: true }] });
+  t.like(await answer('list_unit_files', { name: 'mailer@.*' }), [{ state: 'enabled' }]);
+  t.like(await answer('rollout', { operation: 'restart', units: 'tickets*' }), {
+    ended: 'completed',
+    targets: [{ status: 'done' }, { status: 'done' }],
+  });
+  const machine_ids = ((await answer('list_machines')) as { id: string }[]).map(({ id }) => id);
+  const text = '[Service]\nExecStart=/opt/new\n';
+  const put = await answer('put_unit', { unit_name: 'new.service', text, machine_ids, activate: 'start' });
+  t.like(put, { changes: { 2: { did: 'created', after: { active: 'active' } } } });
+  t.is(((await answer('list_unit_states', { unit_name: 'new.service' })) as object[]).length, 3);
+  await answer('destroy_unit', { unit_name: 'new.service', confirm: 'new.service' });
+  t.deepEqual(await answer('list_units', { name: 'new.service' }), []);
+  const failed = await act(url, 'restart_unit', {
+    etcd_token: 'sandbox-systemd',
+    action_parameters: { unit_name: 'payments-import.service' },
+  });
+  t.like(failed.body, { response_body: { code: 'unit_failed' } });
 });
 
 test('every action works in the sandbox, also over SSH', async (t) => {
@@ -107,26 +169,56 @@ test('every action works in the sandbox, also over SSH', async (t) => {
   t.like(await answer('node_info', { nodes: ['127.0.0.1'] }), {
     '127.0.0.1': { docker_disk_space_percent: 47, os: { id: 'coreos' }, errors: [] },
   });
-  t.deepEqual(await answer('check_cluster'), []);
+  const findings = (await answer('check_cluster')) as { kind: string; subject: string }[];
+  t.deepEqual(
+    findings
+      // It waits for its restart half of the time.
+      .filter(({ subject }) => subject !== 'search-indexer.service')
+      .map(({ kind, subject }) => `${kind} ${subject}`),
+    ['unit_unsatisfiable recommender.service', 'unit_failed mailer.service', 'disk_nearly_full 127.0.0.3'],
+  );
   const described = await act(url, 'describe_actions', {
     action_parameters: { name: 'list_*', brief: true },
   });
-  t.is((described.body as { response_body: object[] }).response_body.length, 3);
-  t.regex(String(await answer('restart_unit', { unit_name })), /was restarted/);
+  t.is((described.body as { response_body: object[] }).response_body.length, 5);
+  const changed = await Promise.all([
+    answer('restart_unit', { unit_name }).then(String),
+    answer('stop_unit', { unit_name: 'web@2.service' }).then((changes) => JSON.stringify(changes)),
+    answer('start_unit', { unit_name: 'legacy-ftp.service' }).then((changes) => JSON.stringify(changes)),
+    answer('unload_unit', { unit_name: 'web@3.service' }).then((changes) => JSON.stringify(changes)),
+    answer('load_unit', { unit_name: 'sitemap.service' }).then((changes) => JSON.stringify(changes)),
+  ]);
+  for (const [index, did] of [/was restarted/, /"stopped"/, /"started"/, /"unloaded"/, /"nothing"/].entries())
+    t.regex(changed[index] ?? '', did);
   const { actions } = (await (await fetch(`${url}/v1/actions`)).json()) as { actions: { name: string }[] };
   t.deepEqual(
     actions.map(({ name }) => name),
     [
       'check_cluster',
       'describe_actions',
+      'destroy_unit',
+      'disable_unit',
+      'enable_unit',
+      'list_clusters',
       'list_machines',
+      'list_unit_files',
       'list_unit_states',
       'list_units',
+      'load_unit',
       'node_info',
+      'put_unit',
+      'reload_unit',
+      'reset_failed_unit',
       'restart_unit',
+      'rollout',
+      'start_unit',
+      'stop_unit',
+      'unit_file',
       'unit_logs',
+      'unit_status',
+      'unload_unit',
     ],
-    'no action is called here',
+    'one is called neither here nor on the hosts',
   );
 });
 

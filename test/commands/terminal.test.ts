@@ -246,7 +246,7 @@ inTerminal('the settings of an action, of a check and of an empty list are shown
   ]);
   t.regex(
     actions,
-    /^check_cluster +read +Checks a cluster [^]*\nACTION\ncheck_cluster\ndescribe_actions\nhold\n/,
+    /^check_cluster +read +Checks a cluster [^]*\nACTION\ncheck_cluster\ndescribe_actions\n(?:\w+\n)*hold\n/,
   );
   t.regex(doctor, /^ok +configuration +no broker is configured/);
   t.is(empty, 'the result is an empty list\n[0]');
@@ -294,6 +294,7 @@ testWithPrograms(
       completed(`fleet-manager --config ${folder}/plug`),
     ]);
     t.deepEqual(actions.toSorted(), [
+      'list_unit_files\tLists the unit files of the machines of a cluster, also of units that do not run.',
       'list_unit_states\tLists the systemd states of the units on each machine of a cluster.',
       'list_units\tLists the units of a cluster with their options and states.',
     ]);

@@ -470,7 +470,7 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
   ],
   'that injects a value that is not a token': [
     { 'index.js': entry({ inject: "{ fleet: 'FleetTransport' }" }) },
-    /its field 'inject.fleet' must be a token: FleetTransport, EtcdResolver, RemoteShell, Clock or Actions /,
+    /its field 'inject.fleet' must be a token: FleetTransport, EtcdResolver, RemoteShell, Clusters, Clock or Actions /,
   ],
   'whose version of the contract is no number': [
     { 'index.js': entry({ contract: "'1'" }) },

@@ -36,8 +36,8 @@ export async function openDocumentWorld(t: {
 }): Promise<DocumentWorld> {
   const sandbox = await startSandbox({ ssh: true });
   t.teardown(() => sandbox.stop());
-  const { ssh } = sandbox;
-  if (ssh === undefined) throw new Error('the sandbox has no SSH');
+  const { ssh, systemd } = sandbox;
+  if (ssh === undefined || systemd === undefined) throw new Error('the sandbox has no SSH');
   const [port = '', management = ''] = (await run(inRepository('scripts/free-port'), ['2'])).stdout.split(
     '\n',
   );
@@ -78,6 +78,7 @@ export async function openDocumentWorld(t: {
     SSH_KNOWN_HOSTS: ssh.knownHostsFile,
     SSH_PORT: `${ssh.port}`,
     SSH_USER: ssh.user,
+    SSH_SUDO: 'true',
     // As docs/callers.md says, for Debian's package.
     GO111MODULE: 'off',
     GOPATH: '/usr/share/gocode',
@@ -86,7 +87,10 @@ export async function openDocumentWorld(t: {
   // For changes with a key.
   const claims: Record<string, string> =
     process.env.ETCD_URL === undefined ? {} : { CLAIMS_ETCD_URL: process.env.ETCD_URL };
-  await startWorker(t, { ...env, ...claims, HTTP_PORT: port });
+  const clusters = join(directory, 'clusters-of-the-service.json');
+  const machines = systemd.machines.map(({ primaryIP: host, metadata }) => ({ host, metadata }));
+  await writeFile(clusters, JSON.stringify({ [systemd.name]: { kind: 'systemd', machines } }));
+  await startWorker(t, { ...env, ...claims, CLUSTERS_FILE: clusters, HTTP_PORT: port });
   const replacements: readonly (readonly [RegExp, string])[] = [
     [/amqp:\/\/user:password@rabbitmq:5672/g, broker.url],
     [/http:\/\/127\.0\.0\.1:8080/g, `http://127.0.0.1:${port}`],

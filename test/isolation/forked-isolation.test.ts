@@ -181,11 +181,17 @@ test('a call that is stopped before a process is ready does not run', async (t) 
   t.deepEqual(await runs('13'), []);
 });
 
-test('warnings arrive, each once', async (t) => {
+test('warnings arrive, each once, and so do their facts', async (t) => {
   const { act } = await openIsolation(t);
-  const warned: string[] = [];
-  t.is(await act('warns', { onWarning: (text) => warned.push(text) }), 'warned');
-  t.deepEqual(warned, ['warning 0', 'warning 1', 'warning 2']);
+  const warned: unknown[] = [];
+  t.is(await act('warns', { onWarning: (...warning) => warned.push(warning) }), 'warned');
+  const unreachable = (host: string) => ({ unreachable: [{ host, code: 'c', reason: 'r' }] });
+  t.deepEqual(warned, [
+    ['warning 0'],
+    ['warning 1'],
+    ['warning 2', unreachable('h0')],
+    ['warning 2', unreachable('h1')],
+  ]);
 });
 
 test('its log lines have the fields of the request, and the console is a part of the log', async (t) => {

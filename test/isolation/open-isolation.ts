@@ -54,7 +54,7 @@ const SOURCE = (counts: string) => `
     exitWhenStopped: async ({ signal }) => { await aborted(signal); process.exit(7); },
     aborted: async ({ signal }) => { await aborted(signal); throw signal.reason; },
     reports: async ({ signal }) => { await aborted(signal); throw new ActionError('unit_stopped', signal.reason.code + ': ' + signal.reason.message); },
-    warns: ({ warn }) => { for (let n = 0; n < 1_000; n++) warn('warning ' + n % 3); return 'warned'; },
+    warns: ({ warn }) => { for (let n = 0; n < 1_000; n++) warn('warning ' + n % 3, n % 3 === 2 ? { unreachable: [{ host: 'h' + n % 2, code: 'c', reason: 'r' }] } : undefined); return 'warned'; },
     logs: ({ log }) => { log.info('it logs', { n: 1 }); console.log('it prints'); return 'logged'; },
     blocks: () => { for (;;); },
     signals: () => { for (const each of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.kill(process.pid, each); return new Promise((resolve) => setTimeout(() => resolve('alive'), 50)); },
@@ -141,6 +141,7 @@ export async function openIsolation(
   t.teardown(async () => isolation.close(0));
   const callOf: OpenIsolation['callOf'] = (does, { times, value, ...changes } = {}) => ({
     id: randomUUID(),
+    key: undefined,
     action: 'act',
     work: 'run',
     repeated: true,

@@ -24,7 +24,7 @@ test('describes only those that match, and without schemas when it is brief', as
       summary: restartUnit.summary,
       target: 'cluster',
       effect: 'change',
-      redelivery: 'refuse',
+      redelivery: 'run-again',
       timeout_ms: 300_000,
     },
   ]);

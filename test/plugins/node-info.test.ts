@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import nodeInfo from '../../plugins/node-info/index.js';
 import { readDisk, readDocker, readMachine, readOs } from '../../plugins/node-info/facts.js';
 import { Cluster } from '../../src/api/cluster.js';
-import { ActionError, Clock, FleetTransport, RemoteShell } from '../../src/plugin.js';
+import { ActionError, Clock, FleetTransport, RemoteShell, type Warn } from '../../src/plugin.js';
 import { strictSchema } from '../../src/core/parameters.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
 import { resultCheck } from '../../src/core/result-check.js';
@@ -16,6 +16,7 @@ import { ManualClock } from '../support/manual-clock.js';
 import { testWithSshd } from '../support/sshd.js';
 import { startTcpServer } from '../support/tcp-server.js';
 import { actionRequest } from '../support/action-request.js';
+import { programsShell } from './programs-shell.js';
 
 type Info = Record<
   string,
@@ -23,8 +24,13 @@ type Info = Record<
     docker_disk_space_percent: number | null;
     coreos_version: string | null;
     docker_version: string | null;
+    disk: object | null;
     docker: object | null;
     os: object | null;
+    podman: object | null;
+    os_image: object | null;
+    failed_units: object | null;
+    clock: object | null;
     uptime_seconds: number | null;
     errors: string[];
   }
@@ -38,7 +44,7 @@ interface InfoOptions {
   /** Default: the request has none. */
   deadline?: number;
   /** The machines of the request's cluster. Default: the request names no cluster. */
-  machines?: { id: string; primaryIP: string | null }[];
+  machines?: { id: string | null; host: string | null }[];
   /** What is known to be missing in that cluster. */
   missing?: string;
   warnings?: string[];
@@ -50,7 +56,16 @@ async function infoOf(shell: RemoteShell, parameters: unknown, options: InfoOpti
   const parts = new Map<symbol, unknown>([
     [RemoteShell, shell],
     [Clock, clock],
-    [FleetTransport, { machines: async () => machines, incompleteness: async () => missing }],
+    [
+      FleetTransport,
+      {
+        addresses: async () => machines,
+        incompleteness: async (_cluster: Cluster, { warn }: { warn?: Warn }) => {
+          if (missing !== undefined) warn?.(missing);
+          return missing;
+        },
+      },
+    ],
   ]);
   const action = prepareAction(nodeInfo, (token) => parts.get(token));
   const cluster = machines && new Cluster('token');
@@ -74,7 +89,7 @@ function respondingShell(): { shell: RemoteShell; hosts: Set<string> } {
     hosts.add(host);
     return { stdout: 'ID=coreos\n', stderr: '', truncated: false };
   };
-  return { shell: { run }, hosts };
+  return { shell: programsShell(run), hosts };
 }
 
 /** The expected result for a node that could not be read, for this reason. */
@@ -89,6 +104,10 @@ function isUnread(t: ExecutionContext, info: unknown, reason: string): void {
     load: null,
     memory: null,
     uptime_seconds: null,
+    podman: null,
+    os_image: null,
+    failed_units: null,
+    clock: null,
     errors: [reason],
   });
 }
@@ -132,7 +151,7 @@ testWithSshd('one node of 50 that hangs does not delay the other 49', async (t) 
     },
   };
   const asked = infoOf(counting, { nodes: [...silent, ...well] }, { clock });
-  const done = () => well.filter((node) => read.get(node) === 4).length;
+  const done = () => well.filter((node) => read.get(node) === 2).length;
   await eventually('all 49 are read while the one still hangs', () => done() === 49);
   t.is(read.get(silent[0] ?? ''), undefined);
   clock.advance(12_000);
@@ -155,7 +174,7 @@ testWithSshd('nodes that hang do not use up the time of nodes that wait for thei
     },
   };
   const asked = infoOf(counting, { nodes: [...silent, ...well] }, { clock });
-  await eventually('the first 50 are asked', () => begun >= 200);
+  await eventually('the first 50 are asked', () => begun >= 100);
   clock.advance(12_000);
   const info = await asked;
   for (const node of silent) t.regex(String(info[node]?.errors), /^timeout: /);
@@ -169,22 +188,24 @@ for (const { silent, left } of [
   test(`with ${silent} nodes that hang, all have a result within 25 s, ${left} of them without their turn`, async (t) => {
     const clock = new ManualClock();
     let asked = 0;
+    const well = respondingShell();
     const shell: RemoteShell = {
-      run: (host, _argv, { signal }) => {
+      run: (host, argv, options) => {
         asked++;
-        if (host === 'well') return Promise.resolve({ stdout: 'ID=coreos\n', stderr: '', truncated: false });
+        if (host === 'well') return well.shell.run(host, argv, options);
+        const { signal } = options;
         return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
       },
     };
     const hanging = Array.from({ length: silent }, (_, n) => `10.0.0.${n}`);
     const answered = infoOf(shell, { nodes: [...hanging, 'well'] }, { clock });
-    await eventually('the first 50 are asked', () => asked === 200);
+    await eventually('the first 50 are asked', () => asked === 100);
     clock.advance(12_000);
-    await eventually('the next 50 are queried', () => asked >= 400);
+    await eventually('the next 50 are queried', () => asked >= 200);
     clock.advance(12_000);
     await eventually(
       'the next are asked for what time is left',
-      () => asked >= 400 + 4 * Math.min(50, silent - 100),
+      () => asked >= 200 + 2 * Math.min(50, silent - 100),
     );
     clock.advance(1_000);
     const info = await answered;
@@ -217,8 +238,8 @@ test('a node is read once and reported under its first spelling, however often i
 test('a machine of the cluster is recognised in every spelling of its address, and any other gets its own failure', async (t) => {
   const { shell, hosts } = respondingShell();
   const machines = [
-    { id: 'a'.repeat(32), primaryIP: '10.0.0.1' },
-    { id: 'b'.repeat(32), primaryIP: 'FD00::1' },
+    { id: 'a'.repeat(32), host: '10.0.0.1' },
+    { id: 'b'.repeat(32), host: 'FD00::1' },
   ];
   const nodes = ['::ffff:10.0.0.1', 'fd00:0:0::1'];
   const info = await infoOf(shell, { nodes: [...nodes, '10.0.0.2', null] }, { machines });
@@ -234,7 +255,7 @@ test('a machine of the cluster is recognised in every spelling of its address, a
 
 test('while the cluster is known to be incomplete, a node that is not listed is not the mistake of the caller', async (t) => {
   const { shell } = respondingShell();
-  const machines = [{ id: 'a'.repeat(32), primaryIP: '10.0.0.1' }];
+  const machines = [{ id: 'a'.repeat(32), host: '10.0.0.1' }];
   const missing = 'Discovery names 2 hosts of this cluster, but fleet lists 1 machine';
   const warnings: string[] = [];
   const nodes = ['10.0.0.1', '10.0.0.2'];
@@ -283,8 +304,8 @@ test('an entry that is not an address gets its own failure, and the others are r
 test('a machine that fleet lists no address of is reported under its id', async (t) => {
   const { shell, hosts } = respondingShell();
   const machines = [
-    { id: 'a'.repeat(32), primaryIP: null },
-    { id: 'b'.repeat(32), primaryIP: '10.0.0.2' },
+    { id: 'a'.repeat(32), host: null },
+    { id: 'b'.repeat(32), host: '10.0.0.2' },
   ];
   const info = await infoOf(shell, {}, { machines });
   t.deepEqual(Object.keys(info), ['a'.repeat(32), '10.0.0.2']);
@@ -294,12 +315,11 @@ test('a machine that fleet lists no address of is reported under its id', async 
 
 test('output that was cut is reported as unreadable, and not read', async (t) => {
   const disk = 'Filesystem 1048576-blocks Used Available Capacity Mounted on\n/dev/sda9 100 60 40 60% /\n';
-  const shell: RemoteShell = {
-    run: async (_host, [program]) =>
-      program === 'df'
-        ? { stdout: disk, stderr: '', truncated: true }
-        : { stdout: 'ID=coreos\n', stderr: '', truncated: false },
-  };
+  const shell = programsShell(async (_host, [program]) =>
+    program === 'df'
+      ? { stdout: disk, stderr: '', truncated: true }
+      : { stdout: 'ID=coreos\n', stderr: '', truncated: false },
+  );
   const { '10.0.0.1': info } = await infoOf(shell, { nodes: ['10.0.0.1'] });
   t.like(info, { docker_disk_space_percent: null, coreos_version: 'ID=coreos\n' });
   t.is(info?.errors[0], 'disk: the output of df cannot be read: it has more than 64 KiB');
@@ -314,40 +334,142 @@ const HEALTHY: Readonly<Record<string, string>> = {
   'cat /etc/os-release': 'ID=coreos\n',
   'docker version': 'Client:\n Version: 1.10.3\n\nServer:\n Version: 1.10.4\n',
   'cat /proc/loadavg /proc/meminfo /proc/uptime': PROC,
+  'systemctl list-units --state=failed --full --plain --no-legend --no-pager': '',
 };
 
-/** A healthy node, but for these commands: what they print before they fail. */
-function ailingShell(failing: Readonly<Record<string, { stdout: string; message: string }>>): RemoteShell {
-  return {
-    run: async (_host, argv, { anyExitStatus }) => {
-      const line = argv.join(' ');
-      const failed = failing[line];
-      if (failed === undefined) return { stdout: HEALTHY[line] ?? '', stderr: '', truncated: false };
-      const failure = new ActionError('command_failed', failed.message);
-      if (anyExitStatus !== true) throw failure;
-      return { stdout: failed.stdout, stderr: '', truncated: false, failure };
-    },
-  };
+interface Failing {
+  stdout?: string;
+  stderr?: string;
+  /** 1 by default. */
+  exitStatus?: number;
+}
+
+/** A healthy node with these programs too. Others are not installed. */
+function nodeWith(programs: Readonly<Record<string, string | Failing>>): RemoteShell {
+  const known: Readonly<Record<string, string | Failing>> = { ...HEALTHY, ...programs };
+  return programsShell(async (host, argv, { anyExitStatus }) => {
+    const line = argv.join(' ');
+    const answer = known[line] ?? { exitStatus: 127 };
+    if (typeof answer === 'string') return { stdout: answer, stderr: '', truncated: false };
+    const { stdout = '', stderr = '', exitStatus = 1 } = answer;
+    const reason = stderr === '' ? '' : `: ${stderr.trimEnd()}`;
+    const failure = new ActionError(
+      'command_failed',
+      `${argv[0]} on ${host} failed with exit status ${exitStatus}${reason}`,
+      { details: { exitStatus } },
+    );
+    if (anyExitStatus !== true && line === 'cat /usr/lib/os-release') throw failure;
+    return { stdout, stderr, truncated: false, failure };
+  });
 }
 
 test('what a command prints before it fails is kept, with the reason of the failure', async (t) => {
-  const message = 'docker on 10.0.0.1 failed with exit status 1: Cannot connect to the Docker daemon';
   const stdout = 'Client:\n Version: 1.10.3\n';
-  const shell = ailingShell({ 'docker version': { stdout, message } });
+  const stderr = 'Cannot connect to the Docker daemon';
+  const shell = nodeWith({ 'docker version': { stdout, stderr } });
   const { '10.0.0.1': info } = await infoOf(shell, { nodes: ['10.0.0.1'] });
   t.like(info, {
     docker: { client_version: '1.10.3', server_version: null },
     docker_version: stdout,
     docker_disk_space_percent: 60,
     uptime_seconds: 12_345,
-    errors: [`docker: ${message}`],
+    errors: [`docker: docker on 10.0.0.1 failed with exit status 1: ${stderr}`],
   });
 });
 
 test('a command that prints nothing that can be read is reported with the reason of its failure', async (t) => {
-  const shell = ailingShell({ 'docker version': { stdout: 'panic\n', message: 'docker failed' } });
+  const shell = nodeWith({ 'docker version': { stdout: 'panic\n' } });
   const { '10.0.0.1': info } = await infoOf(shell, { nodes: ['10.0.0.1'] });
-  t.like(info, { docker: null, docker_version: null, errors: ['docker: docker failed'] });
+  const errors = ['docker: docker on 10.0.0.1 failed with exit status 1'];
+  t.like(info, { docker: null, docker_version: null, errors });
+});
+
+test('what a machine does not have is null, and no error', async (t) => {
+  const bare = nodeWith({
+    'docker version': { stderr: "timeout: failed to run command 'docker': No such file", exitStatus: 127 },
+    'df -P -m /var/lib/docker': { stderr: 'df: /var/lib/docker: No such file or directory\n' },
+    'rpm-ostree status --json': {
+      stderr: 'error: This system was not booted via libostree; cannot operate',
+    },
+    'systemctl list-units --state=failed --full --plain --no-legend --no-pager': {
+      stderr: "System has not been booted with systemd as init system (PID 1). Can't operate.",
+    },
+  });
+  const { '10.0.0.1': info } = await infoOf(bare, { nodes: ['10.0.0.1'] });
+  t.like(info, {
+    docker_disk_space_percent: null,
+    disk: null,
+    docker_version: null,
+    docker: null,
+    podman: null,
+    os_image: null,
+    failed_units: null,
+    uptime_seconds: 12_345,
+    errors: [],
+  });
+});
+
+test('what a machine has and what does not work is null too, with the reason', async (t) => {
+  const broken = nodeWith({
+    'docker version': { stderr: 'docker: exec: runc: not found', exitStatus: 127 },
+    'df -P -m /var/lib/docker': { stderr: 'df: /var/lib/docker: No such file or directory\n' },
+    'podman version': { stderr: 'Error: runtime "crun" not found', exitStatus: 125 },
+    'update_engine_client -status': { stderr: 'no connection to the bus' },
+    'systemctl list-units --state=failed --full --plain --no-legend --no-pager': 'bus\n',
+  });
+  const { '10.0.0.1': info } = await infoOf(broken, { nodes: ['10.0.0.1'] });
+  t.like(info, {
+    disk: null,
+    docker: null,
+    podman: { version: null, answers: false },
+    os_image: null,
+    failed_units: null,
+    errors: [
+      'disk: df on 10.0.0.1 failed with exit status 1: df: /var/lib/docker: No such file or directory',
+      'docker: docker on 10.0.0.1 failed with exit status 127: docker: exec: runc: not found',
+      'podman: podman on 10.0.0.1 failed with exit status 125: Error: runtime "crun" not found',
+      'os_image: update_engine_client on 10.0.0.1 failed with exit status 1: no connection to the bus',
+      'failed_units: the output of systemctl list-units cannot be read',
+    ],
+  });
+});
+
+test('a machine with Podman and an operating system that is updated as a whole', async (t) => {
+  const deployments = [
+    { version: '40.2', staged: true },
+    { version: '39.1', booted: true },
+  ];
+  const node = nodeWith({
+    'podman version': 'Client:       Podman Engine\nVersion:      5.2.1\n',
+    'rpm-ostree status --json': JSON.stringify({ deployments }),
+    'systemctl list-units --state=failed --full --plain --no-legend --no-pager':
+      'a.service loaded failed failed A\n',
+  });
+  const clock = new ManualClock();
+  const { '10.0.0.1': info } = await infoOf(node, { nodes: ['10.0.0.1'] }, { clock });
+  t.like(info, {
+    podman: { version: '5.2.1', answers: true },
+    os_image: { updated_by: 'rpm-ostree', booted_version: '39.1', staged: true, staged_version: '40.2' },
+    failed_units: { count: 1, names: ['a.service'] },
+    clock: { offset_ms: -clock.wallTime(), uncertainty_ms: 1 },
+    errors: [],
+  });
+});
+
+test('when all but docker could not be run, this is one error beside what docker said', async (t) => {
+  const node = nodeWith({});
+  const shell: RemoteShell = {
+    run: async (host, argv, options) => {
+      if (argv[0] === 'docker') return node.run(host, argv, options);
+      throw new ActionError('command_failed', `the login shell of core on ${host} did not run sh`);
+    },
+  };
+  const { '10.0.0.1': info } = await infoOf(shell, { nodes: ['10.0.0.1'] });
+  t.like(info, {
+    os: null,
+    docker: { client_version: '1.10.3' },
+    errors: ['all but docker: the login shell of core on 10.0.0.1 did not run sh'],
+  });
 });
 
 testWithSshd('a command that hangs is named, and costs only its own value', async (t) => {
@@ -360,7 +482,7 @@ testWithSshd('a command that hangs is named, and costs only its own value', asyn
   const counting: RemoteShell = { run: (...call) => shell.run(...call).finally(() => (read += 1)) };
   const answer = infoOf(counting, { nodes: [sshd.address] }, { clock });
   await pidIn(began);
-  await eventually('the others are read', () => read === 3);
+  await eventually('the others are read', () => read === 1);
   // What the host told before is here after one more command.
   await shell.run(sshd.address, ['true'], notAborted());
   clock.advance(10_000);
@@ -389,11 +511,11 @@ testWithSshd(
       infoOf(counting, { nodes: [sshd.address] }, { clock }),
     );
     await pidIn(began);
-    await eventually('the others are read', () => read === 3 * callers);
+    await eventually('the others are read', () => read === callers);
     // What the host told before is here after one more command.
     await shell.run(sshd.address, ['true'], notAborted());
     clock.advance(10_000);
-    await eventually('the first two have timed out', () => read === 3 * callers + 2);
+    await eventually('the first two have timed out', () => read === callers + 2);
     clock.advance(2_000);
     for (const answer of answers) {
       const info = (await answer)[sshd.address];
@@ -411,16 +533,17 @@ testWithSshd(
 test('a command that hangs until the time limit of the node is named too', async (t) => {
   const clock = new ManualClock();
   let read = 0;
+  const node = nodeWith({});
   const shell: RemoteShell = {
-    run: async (_host, argv, { signal }) => {
+    run: async (host, argv, options) => {
+      const { signal } = options;
       if (argv[0] === 'docker')
         return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
-      read += 1;
-      return { stdout: HEALTHY[argv.join(' ')] ?? '', stderr: '', truncated: false };
+      return node.run(host, argv, options).finally(() => (read += 1));
     },
   };
   const answer = infoOf(shell, { nodes: ['10.0.0.1'] }, { clock });
-  await eventually('the others are read', () => read === 3);
+  await eventually('the others are read', () => read === 1);
   clock.advance(12_000);
   t.like((await answer)['10.0.0.1'], {
     docker: null,
@@ -431,26 +554,17 @@ test('a command that hangs until the time limit of the node is named too', async
 });
 
 test('os-release is read from /usr/lib where there is none in /etc', async (t) => {
-  const missing = { stdout: '', message: 'cat: /etc/os-release: No such file or directory' };
-  const usual = ailingShell({ 'cat /etc/os-release': missing });
-  const elsewhere: RemoteShell = {
-    run: async (host, argv, options) =>
-      argv.join(' ') === 'cat /usr/lib/os-release'
-        ? { stdout: 'ID=elsewhere\n', stderr: '', truncated: false }
-        : usual.run(host, argv, options),
-  };
+  const missing = { stderr: 'cat: /etc/os-release: No such file or directory' };
+  const elsewhere = nodeWith({ 'cat /etc/os-release': missing, 'cat /usr/lib/os-release': 'ID=elsewhere\n' });
   t.like((await infoOf(elsewhere, { nodes: ['10.0.0.1'] }))['10.0.0.1'], {
     os: { id: 'elsewhere' },
     coreos_version: 'ID=elsewhere\n',
     errors: [],
   });
-  const nowhere = ailingShell({
-    'cat /etc/os-release': missing,
-    'cat /usr/lib/os-release': { stdout: '', message: 'the second one' },
-  });
+  const nowhere = nodeWith({ 'cat /etc/os-release': missing, 'cat /usr/lib/os-release': { stderr: 'too' } });
   t.like((await infoOf(nowhere, { nodes: ['10.0.0.1'] }))['10.0.0.1'], {
     os: null,
-    errors: [`os: ${missing.message}`],
+    errors: [`os: cat on 10.0.0.1 failed with exit status 1: ${missing.stderr}`],
   });
 });
 
@@ -467,19 +581,20 @@ test('a node that does not respond has every key, and the reason once', async (t
 test('more nodes than can be read at the same time are read in turn, all of them', async (t) => {
   let running = 0;
   let most = 0;
+  const responding = respondingShell();
   const shell: RemoteShell = {
-    run: async () => {
+    run: async (...call) => {
       most = Math.max(most, ++running);
       await new Promise(setImmediate);
       running--;
-      return { stdout: 'ID=coreos\n', stderr: '', truncated: false };
+      return responding.shell.run(...call);
     },
   };
   const nodes = Array.from({ length: 2_000 }, (_, n) => `10.0.${n >> 8}.${n & 255}`);
   const info = await infoOf(shell, { nodes });
   t.deepEqual(Object.keys(info), nodes);
   t.true(Object.values(info).every((node) => node.coreos_version === 'ID=coreos\n'));
-  t.is(most, 50 * 4);
+  t.is(most, 50 * 2);
 });
 
 test('the size limit per node depends on the number of nodes only', async (t) => {
@@ -490,16 +605,18 @@ test('the size limit per node depends on the number of nodes only', async (t) =>
     [9_000, 8_192],
   ] as const) {
     const limits = new Set<number | undefined>();
-    const shell: RemoteShell = {
-      run: async (_host, _argv, { maxOutputBytes }) => {
-        limits.add(maxOutputBytes);
-        return { stdout: '', stderr: '', truncated: true };
-      },
-    };
+    const shell = programsShell(async (_host, [program], { maxOutputBytes }) => {
+      if (program === 'docker') limits.add(maxOutputBytes);
+      return { stdout: 'ID=coreos\n'.padEnd(bytes + 1, '\n'), stderr: '', truncated: program === 'docker' };
+    });
     const nodes = Array.from({ length: count }, (_, n) => `10.0.${n >> 8}.${n & 255}`);
     const info = Object.values(await infoOf(shell, { nodes }));
     t.deepEqual([info.length, ...limits], [count, bytes]);
-    t.regex(String(info[0]?.errors), new RegExp(`more than ${bytes / 1024} KiB`));
+    for (const program of ['cat', 'docker'])
+      t.regex(
+        String(info[0]?.errors),
+        new RegExp(`${program} cannot be read: it has more than ${bytes / 1024} KiB`),
+      );
   }
 });
 

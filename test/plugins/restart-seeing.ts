@@ -10,12 +10,13 @@ import {
   type Unit,
   type UnitOption,
   type UnitState,
+  UnitControl,
 } from '../../src/plugin.js';
 import { actionRequest } from '../support/action-request.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { logLines } from '../support/log-lines.js';
 import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
-import { codeOf, UNIT } from './restart-world.js';
+import { codeOf, UNIT, onlyFleet } from './restart-world.js';
 
 export interface Scene {
   /** Since the restart began. */
@@ -144,6 +145,7 @@ export async function restartSeeing(
   const parts = new Map<symbol, unknown>([
     [FleetTransport, fleet],
     [Clock, clock],
+    [UnitControl, onlyFleet],
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));
   const warnings: string[] = [];

@@ -2,7 +2,7 @@ import test from 'ava';
 import restartUnit from '../../plugins/restart-unit/index.js';
 import { Cluster } from '../../src/api/cluster.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
-import { Clock, FleetTransport } from '../../src/plugin.js';
+import { Clock, FleetTransport, UnitControl } from '../../src/plugin.js';
 import { ClusterState } from '../../src/sandbox/cluster.js';
 import type { UnitEvent } from '../../src/sandbox/unit-history.js';
 import { actionRequest } from '../support/action-request.js';
@@ -10,7 +10,7 @@ import { LeapingClock } from '../support/leaping-clock.js';
 import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { ManyHosts, type OrderFault } from './many-hosts.js';
 import { inWords, outcomeOf } from './restart-outcome.js';
-import { UNIT } from './restart-world.js';
+import { UNIT, onlyFleet } from './restart-world.js';
 
 /** Numbers from 0 up to 1, always the same for a seed (mulberry32). */
 function randomOf(seed: number): () => number {
@@ -93,6 +93,7 @@ async function randomRestart(seed: number): Promise<Told> {
   const parts = new Map<symbol, unknown>([
     [FleetTransport, hosts],
     [Clock, clock],
+    [UnitControl, onlyFleet],
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));
   const parameters = action.check({ unit_name: UNIT, wait_seconds: pick(10, 25, 60) });

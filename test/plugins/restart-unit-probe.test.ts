@@ -3,13 +3,13 @@ import { inWords, RESTARTED } from './restart-outcome.js';
 import restartUnit from '../../plugins/restart-unit/index.js';
 import { Cluster } from '../../src/api/cluster.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
-import { Clock, type DesiredState, FleetTransport } from '../../src/plugin.js';
+import { Clock, type DesiredState, FleetTransport, UnitControl } from '../../src/plugin.js';
 import { ClusterState } from '../../src/sandbox/cluster.js';
 import { actionRequest } from '../support/action-request.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { ManyHosts, type OrderFault } from './many-hosts.js';
-import { codeOf, UNIT, puts, world } from './restart-world.js';
+import { codeOf, UNIT, puts, world, onlyFleet } from './restart-world.js';
 
 test('a unit that a lost worker has stopped and not launched is launched, and stopped no second time', async (t) => {
   const { sandbox, probe, clock, warnings } = await world(t);
@@ -81,6 +81,7 @@ function lagging({
   const parts = new Map<symbol, unknown>([
     [FleetTransport, hosts],
     [Clock, clock],
+    [UnitControl, onlyFleet],
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));
   const parameters = action.check({ unit_name: UNIT });

@@ -3,13 +3,13 @@ import test, { type ExecutionContext } from 'ava';
 import restartUnit from '../../plugins/restart-unit/index.js';
 import { Cluster } from '../../src/api/cluster.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
-import { ActionError, Clock, FleetTransport } from '../../src/plugin.js';
+import { ActionError, Clock, FleetTransport, UnitControl } from '../../src/plugin.js';
 import { ClusterState } from '../../src/sandbox/cluster.js';
 import { actionRequest } from '../support/action-request.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { isTrue, outcomeOf } from './restart-outcome.js';
-import { UNIT } from './restart-world.js';
+import { UNIT, onlyFleet } from './restart-world.js';
 
 /** A simulated cluster without HTTP, so that many restarts take little time. */
 function transportOf(cluster: ClusterState) {
@@ -54,6 +54,7 @@ async function troubledRestart(
   const parts = new Map<symbol, unknown>([
     [FleetTransport, transportOf(cluster)],
     [Clock, clock],
+    [UnitControl, onlyFleet],
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));
   // The rows are written again during the restart, or in the trouble.

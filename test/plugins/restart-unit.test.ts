@@ -2,7 +2,14 @@ import { randomUUID } from 'node:crypto';
 import test from 'ava';
 import { Cluster } from '../../src/api/cluster.js';
 import { unitFileHash } from '../../src/api/unit-file.js';
-import { ActionError, Clock, FleetTransport, type Unit, type UnitState } from '../../src/plugin.js';
+import {
+  ActionError,
+  Clock,
+  FleetTransport,
+  type Unit,
+  type UnitState,
+  UnitControl,
+} from '../../src/plugin.js';
 import restartUnit from '../../plugins/restart-unit/index.js';
 import { UnitTurns } from '../../src/core/unit-turns.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
@@ -10,7 +17,7 @@ import { LeapingClock } from '../support/leaping-clock.js';
 import { eventually } from '../support/eventually.js';
 import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { actionRequest } from '../support/action-request.js';
-import { codeOf, during, letTimePass, puts, UNIT, world } from './restart-world.js';
+import { codeOf, during, letTimePass, puts, UNIT, world, onlyFleet } from './restart-world.js';
 
 test('a restart really stops the unit and starts it again, and returns the evidence', async (t) => {
   const { sandbox, run } = await world(t);
@@ -76,13 +83,15 @@ test('a unit that flaps is not reported as restarted', async (t) => {
 });
 
 test('a unit whose requirements no machine meets is left unchanged', async (t) => {
-  const { sandbox, run } = await world(t, { MachineMetadata: '"role=web" "role=other"' });
+  const { sandbox, run, probe } = await world(t, { MachineMetadata: '"role=web" "role=other"' });
   sandbox.cluster.setMetadata(MACHINE_A, 'role', 'idle');
   const error = await t.throwsAsync(async () => run());
   t.is(codeOf(error), 'unit_not_schedulable');
   t.regex(error?.message ?? '', /^web\.service was not changed \(/);
   t.regex(error?.message ?? '', /no machine that fleet lists meets MachineMetadata=role=web or role=other$/);
-  const again = await t.throwsAsync(async () => run({}, new AbortController().signal, { repeated: true }));
+  t.is(puts(sandbox), 0);
+  sandbox.cluster.setUnit(UNIT, { desiredState: 'loaded' });
+  const again = await t.throwsAsync(async () => probe());
   t.regex(again?.message ?? '', /^web\.service was not changed by this run \(/);
   t.is(puts(sandbox), 0);
 });
@@ -150,9 +159,9 @@ test('a fleet API that stops responding delays a cancelled request for less than
   t.true(clock.now() - cancelledAt < 30_000);
 });
 
-test('a global unit and an unknown unit are refused, and nothing is changed', async (t) => {
+test('a global unit is restarted by its machines and not by fleet, and an unknown unit by nobody', async (t) => {
   const { sandbox, run } = await world(t, { Global: 'true' });
-  t.is(codeOf(await t.throwsAsync(async () => run())), 'unit_is_global');
+  t.is(codeOf(await t.throwsAsync(async () => run())), 'host_unreachable');
   t.is(codeOf(await t.throwsAsync(async () => run({ unit_name: 'no-such.service' }))), 'unit_not_found');
   t.is(puts(sandbox), 0);
 });
@@ -239,14 +248,19 @@ test('a template is refused at once', async (t) => {
 test('a restart may take between one second and four minutes, in whole seconds, and takes 25 s by default', (t) => {
   const { check } = prepareAction(restartUnit, () => undefined);
   for (const wait_seconds of [1, 240])
-    t.deepEqual(check({ unit_name: UNIT, wait_seconds }), { unit_name: UNIT, wait_seconds });
+    t.like(check({ unit_name: UNIT, wait_seconds }), { unit_name: UNIT, wait_seconds });
   for (const wait_seconds of [0, 241, 1.5])
     t.throws(
       () => check({ unit_name: UNIT, wait_seconds }),
       { message: /wait_seconds/ },
       String(wait_seconds),
     );
-  t.deepEqual(check({ unit_name: UNIT }), { unit_name: UNIT, wait_seconds: 25 });
+  t.deepEqual(check({ unit_name: UNIT }), {
+    unit_name: UNIT,
+    wait_seconds: 25,
+    settle_seconds: 2,
+    format: 'text',
+  });
 });
 
 test('a unit that was on no machine is not said to have been stopped', async (t) => {
@@ -326,10 +340,12 @@ test('a oneshot unit that fails is reported as failed', async (t) => {
 });
 
 test('a rerun says that it is one, and starts a unit that an earlier attempt has stopped', async (t) => {
-  const { sandbox, run, clock, warnings } = await world(t);
+  const { sandbox, run, probe, clock, warnings } = await world(t);
   sandbox.cluster.setUnit(UNIT, { desiredState: 'loaded' });
   await clock.sleep(5_000);
-  const text = String(await run({}, new AbortController().signal, { repeated: true }));
+  const again = run({}, new AbortController().signal, { repeated: true });
+  t.is(codeOf(await t.throwsAsync(again)), 'outcome_unknown');
+  const text = String(await probe());
   t.regex(text, /^web\.service was started; it was not running before\.$/m);
   t.regex(text, /^before: {2}loaded, inactive\/dead/m);
   const note = "another worker may have begun this request: 'before' is what this run has found";
@@ -452,6 +468,7 @@ test('an order to stop that may have been accepted is followed by launching, wha
   const parts = new Map<symbol, unknown>([
     [FleetTransport, fleet],
     [Clock, clock],
+    [UnitControl, onlyFleet],
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));
   const running = action.run(
@@ -511,6 +528,7 @@ function scripted(
   const parts = new Map<symbol, unknown>([
     [FleetTransport, fleet],
     [Clock, clock],
+    [UnitControl, onlyFleet],
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));
   // As the service runs changes.

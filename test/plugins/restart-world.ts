@@ -8,7 +8,7 @@ import { UnitTurns } from '../../src/core/unit-turns.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
 import { HostPolicy } from '../../src/network/connection-policy.js';
 import { HttpClient } from '../../src/network/http-client.js';
-import { ActionError, type ActionRequest, Clock, FleetTransport } from '../../src/plugin.js';
+import { ActionError, type ActionRequest, Clock, FleetTransport, UnitControl } from '../../src/plugin.js';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
 import { actionRequest } from '../support/action-request.js';
 import { LeapingClock } from '../support/leaping-clock.js';
@@ -16,6 +16,17 @@ import { logLines } from '../support/log-lines.js';
 import { service, TWO_MACHINES } from '../support/open-sandbox.js';
 
 export const UNIT = 'web.service';
+
+const unreached = async () => {
+  throw new ActionError('host_unreachable', 'no machine of this cluster is reached');
+};
+/** A fleet cluster whose machines are not reached. */
+export const onlyFleet: UnitControl = {
+  kindOf: () => 'fleet',
+  change: unreached,
+  put: unreached,
+  destroy: unreached,
+};
 
 /** A cluster of two machines with one unit, and the action on it, with a clock that leaps over every wait. */
 export async function world(
@@ -47,13 +58,14 @@ export async function world(
     http: http[0],
     discoveryUrl,
     fleetPort,
-    namedClusters: new Map(proxied && [[sandbox.token, [proxied]]]),
+    endpointsOf: (token) => (proxied && token === sandbox.token ? [proxied] : undefined),
     clock,
     log,
   });
   const parts = new Map<symbol, unknown>([
     [FleetTransport, new FleetHttpTransport({ http: http[1], resolver, policy, clock, log })],
     [Clock, clock],
+    [UnitControl, onlyFleet],
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));
   const warnings: string[] = [];

@@ -16,6 +16,8 @@ import { REPOSITORY } from '../support/repository.js';
 
 const MACHINES = ['127.0.0.1', '127.0.0.2', '127.0.0.3'] as const;
 const [WEB, WORKER, DATA] = MACHINES;
+/** Of the cluster of plain systemd hosts. */
+const HOSTS = ['127.0.0.11', '127.0.0.12', '127.0.0.13'] as const;
 
 type Argv = [string, ...string[]];
 
@@ -107,15 +109,17 @@ test('there is no SSH unless it is requested', async (t) => {
 
 test('each machine accepts the key of the sandbox and shows the host key in its known_hosts file', async (t) => {
   const { ssh, run } = await openSsh(t);
-  t.deepEqual(ssh.hosts, [...MACHINES]);
+  const hosts = [...MACHINES, ...HOSTS];
+  t.deepEqual(ssh.hosts, hosts);
   t.is(ssh.user, 'core');
   const lines = (await readFile(ssh.knownHostsFile, 'utf8')).trim().split('\n');
   t.deepEqual(
     lines.map((line) => line.split(' ').slice(0, 2)),
-    MACHINES.map((host) => [`[${host}]:${ssh.port}`, 'ssh-ed25519']),
+    hosts.map((host) => [`[${host}]:${ssh.port}`, 'ssh-ed25519']),
   );
-  t.is(new Set(lines.map((line) => line.split(' ')[2])).size, 3, 'no two have one key');
+  t.is(new Set(lines.map((line) => line.split(' ')[2])).size, 6, 'no two have one key');
   for (const host of MACHINES) t.regex(await run(host, 'cat', '/etc/os-release'), /^ID=coreos$/m);
+  for (const host of HOSTS) t.regex(await run(host, 'cat', '/etc/os-release'), /^ID=debian$/m);
 });
 
 test('only their owner can read the files', async (t) => {
@@ -291,7 +295,7 @@ test('an unknown command ends with status 127', async (t) => {
     ['cat'],
     ['cat', '/etc/passwd'],
     ['cat', '/etc/os-release', 'constructor'],
-    ['df', '-P', '-m', '/'],
+    ['df', '-h', '/'],
     ['docker', 'version', '--format=x'],
     ['journalctl', '--no-pager'],
     journal('a.service', '--follow'),
@@ -568,14 +572,14 @@ test('machines without a loopback address are ignored; of two with one address t
   ];
   const units = [{ name: 'a.service', options: [{ section: 'X-Fleet', name: 'Global', value: 'true' }] }];
   const { ssh, run } = await openSsh(t, { machines, units });
-  t.deepEqual(ssh.hosts, ['127.0.0.1', '127.0.0.2']);
+  t.deepEqual(ssh.hosts, ['127.0.0.1', '127.0.0.2', ...HOSTS]);
   const line = await run('127.0.0.1', ...journal('a.service', '--lines=1'));
   t.true(line.includes(` core-${MACHINE_A.slice(0, 8)} `));
 });
 
 test('a sandbox whose machines have no address to listen on starts anyway', async (t) => {
   const { ssh } = await openSsh(t, { machines: [{ id: MACHINE_A, primaryIP: '192.0.2.1', metadata: {} }] });
-  t.deepEqual(ssh.hosts, []);
+  t.deepEqual(ssh.hosts, [...HOSTS]);
 });
 
 test('stopping cuts connections, refuses new ones and removes the files', async (t) => {

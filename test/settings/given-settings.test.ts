@@ -224,7 +224,7 @@ test('a byte order mark at the beginning of a file is skipped', async (t) => {
     directory,
   );
   t.is(configuration.rpc.prefetch, 40);
-  t.is(configuration.clusters.file, '{"a": []}');
+  t.deepEqual(configuration.clusters.file, { path: file('clusters'), text: '{"a": []}' });
   t.is(String(configuration.ssh.privateKey), 'PEM');
   t.is(String(configuration.amqp?.tls.ca), 'PEM');
   t.is(configuration.http?.token, '0123456789abcdef');

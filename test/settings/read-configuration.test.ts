@@ -137,7 +137,7 @@ test('every setting is read', async (t) => {
     clusters: {
       discoveryUrl: 'http://etcd:2379/v2/keys/discovery',
       fleetPort: 49153,
-      file: '{"a":[]}',
+      file: { path: join(directory, 'clusters.json'), text: '{"a":[]}' },
       allowedHosts: ['10.0.0.0/8', '*.example.org', '127.0.0.1'],
     },
     claims: {

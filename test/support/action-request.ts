@@ -14,6 +14,7 @@ export function actionRequest<C extends Cluster | undefined>(
     deadline: Number.POSITIVE_INFINITY,
     log: logLines().log,
     id: 'test',
+    key: undefined,
     caller: ANONYMOUS,
     repeated: false,
     warn: () => {},

@@ -20,6 +20,8 @@ const MAX_REMEMBERED = 1_000;
 export interface Incompleteness {
   /** The hosts of discovery that fleet does not list as machines. */
   unlisted: readonly string[];
+  /** False: hosts and machines cannot be compared, and some of these hosts may be listed under other addresses. */
+  areKnown: boolean;
   /** A sentence for people. */
   sentence: string;
 }
@@ -55,7 +57,7 @@ export class Completeness {
     }
     const sentence = sentenceOf(unlisted, hosts.length, machines.length);
     this.#outageOf(cluster).failed({ reason: sentence });
-    return { unlisted, sentence };
+    return { unlisted, areKnown: unlisted.length < hosts.length, sentence };
   }
 
   async #memberAt(endpoint: URL): Promise<MemberHost> {

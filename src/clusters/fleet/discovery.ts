@@ -11,7 +11,6 @@ import type { EtcdResolver } from '../../api/etcd-resolver.js';
 import type { Logger } from '../../lib/logger.js';
 import { settledWithin } from '../../lib/settled-within.js';
 import { untilAborted } from '../../lib/until-aborted.js';
-import type { NamedClusters } from '../clusters-file.js';
 import { memberHosts, invalidDiscoveryResponse } from './member-hosts.js';
 
 export interface DiscoveryOptions {
@@ -23,7 +22,8 @@ export interface DiscoveryOptions {
   discoveryUrl: string;
   /** The port of the fleet APIs; discovery lists only etcd's peer ports. */
   fleetPort: number;
-  namedClusters: NamedClusters;
+  /** The base URLs of the fleet APIs of a cluster that needs no look-up; undefined: it does. */
+  endpointsOf: (token: string) => readonly URL[] | undefined;
   clock: Clock;
   log: Logger;
 }
@@ -103,7 +103,7 @@ export class Discovery implements EtcdResolver {
   }
 
   async #find(token: string, signal: AbortSignal): Promise<KnownHosts> {
-    const named = this.#options.namedClusters.get(token);
+    const named = this.#options.endpointsOf(token);
     if (named !== undefined)
       return { endpoints: named.map(({ href }) => href), ignored: [], moreIgnored: 0, fromDiscovery: false };
     const cached = this.#cached.get(token);

@@ -3,6 +3,7 @@ import type { Cancellable } from '../../api/cancellable.js';
 import type { Cluster } from '../../api/cluster.js';
 import { isUnitName } from '../../api/grammar.js';
 import type { RowList } from '../../api/row-list.js';
+import type { Warn, WarningFacts } from '../../api/warn.js';
 import type { Clock } from '../../lib/clock.js';
 import type { Logger } from '../../lib/logger.js';
 import { printable } from '../../lib/printable.js';
@@ -18,9 +19,9 @@ import {
   type StateListOptions,
   type UnitReadOptions,
 } from '../../api/fleet-transport.js';
-import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
+import type { Machine, MachineAddress, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
 import { ClusterHttp, type FleetAnswer, type FleetChange, type FleetRead } from './cluster-http.js';
-import { Completeness } from './completeness.js';
+import { Completeness, type Incompleteness } from './completeness.js';
 import type { Discovery } from './discovery.js';
 import { jsonOf, type Refusal, UnusableResponse } from './fleet-answer.js';
 import { readMachine, readPage, readUnit, readUnitState } from './fleet-responses.js';
@@ -82,8 +83,18 @@ export class FleetHttpTransport implements FleetTransport {
     return machines;
   }
 
-  async incompleteness(cluster: Cluster, options: Cancellable): Promise<string | undefined> {
-    return (await this.#incompleteness(cluster, options))?.sentence;
+  async addresses(cluster: Cluster, options: ListOptions): Promise<MachineAddress[]> {
+    const machines = await this.machines(cluster, options);
+    return machines.map(({ id, primaryIP }) => ({ id, host: primaryIP }));
+  }
+
+  async incompleteness(
+    cluster: Cluster,
+    { warn, ...options }: Cancellable & { warn?: Warn },
+  ): Promise<string | undefined> {
+    const known = await this.#incompleteness(cluster, options);
+    if (known !== undefined) warn?.(known.sentence, factsOf(known));
+    return known?.sentence;
   }
 
   async hosts(
@@ -254,6 +265,16 @@ function checkedState(state: DesiredState): DesiredState {
   // fleet accepts any other text with 204, but then can neither read nor remove the unit.
   if (DESIRED_STATES.includes(state)) return state;
   throw new TypeError(`a desired state must be one of ${DESIRED_STATES.join(', ')}`);
+}
+
+/** The machines that are missing, unless any of the hosts may be one of them. */
+function factsOf({ unlisted, areKnown }: Incompleteness): WarningFacts {
+  if (!areKnown) return {};
+  const [code, reason] = [
+    'cluster_incomplete',
+    'discovery names it, and fleet does not list it as a machine',
+  ];
+  return { unreachable: unlisted.map((host) => ({ host, code, reason })) };
 }
 
 /** fleet accepts only valid names, but others may have been written into its etcd: they do not spoil the list. */

@@ -104,7 +104,7 @@ export function openResolver(t: ExecutionContext, options: OpenResolverOptions):
     http,
     discoveryUrl,
     fleetPort,
-    namedClusters,
+    endpointsOf: (token) => namedClusters.get(token),
     clock,
     log: log.log,
   });

@@ -1,6 +1,6 @@
-import type { Clock } from '../lib/clock.js';
-import type { Logger } from '../lib/logger.js';
-import { reasonOf } from '../lib/errors.js';
+import type { Clock } from './clock.js';
+import type { Logger } from './logger.js';
+import { reasonOf } from './errors.js';
 import { readTextFile } from './text-file.js';
 
 export interface WatchedFileOptions<Content> {

@@ -1,0 +1,74 @@
+import { isWorkUnit } from '../../src/plugin.js';
+
+/** A unit that PID 1 of a machine has loaded, as `systemctl list-units` says it. */
+export interface LoadedUnit {
+  name: string;
+  /** `loaded`, `not-found`, `masked`, `bad-setting`, `error`. */
+  load: string;
+  active: string;
+  sub: string;
+}
+
+/** A unit of the operator's, as `systemctl show` says it. */
+export interface ShownUnit {
+  properties: Properties;
+  /** How often systemd had restarted it some seconds later; undefined: it was not looked at again. */
+  restartsLater: number | undefined;
+}
+
+/** By their names. */
+export type Properties = ReadonlyMap<string, string>;
+
+/** What systemd accepts as a name (systemd.unit(5)). */
+const UNIT_NAME = /^[0-9A-Za-z:\-_.\\@]{1,256}$/;
+
+/** @returns undefined when it is not what `systemctl list-units` prints: at least one unit is always loaded */
+export function loadedUnitsIn(text: string): Map<string, LoadedUnit> | undefined {
+  const units = new Map<string, LoadedUnit>();
+  for (const line of text.split('\n')) {
+    const [name = '', load = '', active = '', sub = ''] = line.trimStart().split(/ +/, 4);
+    const isWord = (word: string) => /^[a-z-]+$/.test(word);
+    // What this service does there is no part of the cluster.
+    if (isWorkUnit(name) || !UNIT_NAME.test(name)) continue;
+    if ([load, active, sub].every(isWord)) units.set(name, { name, load, active, sub });
+  }
+  return units.size === 0 ? undefined : units;
+}
+
+/** Reads what `UNIT_CHECK_SCRIPT` prints: a unit that is there twice was looked at again. */
+export function shownUnitsIn(text: string): ShownUnit[] {
+  const units = new Map<string, ShownUnit>();
+  for (const block of text.split(/\n{2,}/)) {
+    const properties = propertiesIn(block);
+    const id = properties.get('Id') ?? '';
+    if (!UNIT_NAME.test(id)) continue;
+    const before = units.get(id);
+    units.set(
+      id,
+      before === undefined
+        ? { properties, restartsLater: undefined }
+        : { ...before, restartsLater: restartsOf(properties) },
+    );
+  }
+  return [...units.values()];
+}
+
+function propertiesIn(block: string): Properties {
+  const properties = new Map<string, string>();
+  for (const line of block.split('\n')) {
+    const at = line.indexOf('=');
+    if (at > 0) properties.set(line.slice(0, at), line.slice(at + 1));
+  }
+  return properties;
+}
+
+/** How often systemd has restarted a unit by itself; undefined: systemd before 235 does not say. */
+export function restartsOf(properties: Properties): number | undefined {
+  const text = properties.get('NRestarts') ?? '';
+  return /^\d{1,9}$/.test(text) ? Number(text) : undefined;
+}
+
+/** The names in what `ls -A` prints of fleet's folder. */
+export function fleetFilesIn(text: string): string[] {
+  return text.split('\n').filter((name) => UNIT_NAME.test(name) && name.includes('.'));
+}

@@ -1,0 +1,42 @@
+import type { UnitCondition } from '../../api/unit-control.js';
+
+/** What `systemctl show` prints of one unit: `Name=value` lines. */
+export type UnitProperties = ReadonlyMap<string, string>;
+
+/** @returns undefined when it is not what `systemctl show` prints of a unit */
+export function propertiesIn(text: string): UnitProperties | undefined {
+  const properties = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const at = line.indexOf('=');
+    if (at > 0) properties.set(line.slice(0, at), line.slice(at + 1));
+  }
+  return properties.has('LoadState') ? properties : undefined;
+}
+
+/** What `systemctl show` prints of several units: blocks in the order in which they were asked for. */
+export function eachIn(text: string): (UnitProperties | undefined)[] {
+  return text
+    .trim()
+    .split(/\n{2,}/)
+    .map(propertiesIn);
+}
+
+export function conditionOf(properties: UnitProperties): UnitCondition {
+  const text = (name: string) => properties.get(name) || null;
+  // Before 239 what is not set is the largest number.
+  const count = (name: string) => {
+    const value = properties.get(name) ?? '';
+    return /^\d{1,15}$/.test(value) ? Number(value) : null;
+  };
+  return {
+    load: text('LoadState'),
+    active: text('ActiveState'),
+    sub: text('SubState'),
+    result: text('Result'),
+    invocation_id: text('InvocationID'),
+    main_pid: count('MainPID') || null,
+    restarts: count('NRestarts'),
+    enabled: text('UnitFileState'),
+    desired: null,
+  };
+}

@@ -1,0 +1,218 @@
+import { randomUUID } from 'node:crypto';
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import type { PutOrder, UnitPut } from '../../../src/api/unit-control.js';
+import { systemClock } from '../../../src/lib/clock.js';
+import { actionRequest } from '../../support/action-request.js';
+import { HUNG_MS } from '../../support/eventually.js';
+import {
+  bootMachines,
+  machinesCanRun,
+  type SystemdMachine,
+  type SystemdMachines,
+} from '../../support/systemd-machines.js';
+import { clusterOf } from './machines-as-clusters.js';
+
+if (await machinesCanRun('unit files on systemd machines')) {
+  let booted: SystemdMachines;
+  let unused: Iterator<SystemdMachine>;
+  test.before(async () => {
+    booted = await bootMachines(5);
+    unused = booted.machines.values();
+  });
+  test.after.always(async () => booted?.stop());
+
+  const takeMachine = (): SystemdMachine => {
+    const { value } = unused.next();
+    if (value === undefined) throw new Error('boot more machines');
+    return value;
+  };
+
+  const world = async (t: ExecutionContext, count = 1) => {
+    const machines = Array.from({ length: count }, takeMachine);
+    const { control, transport, cluster, files } = await clusterOf(t, booted, machines, { sudo: true });
+    const [machine] = machines;
+    if (machine === undefined) throw new Error('no machine');
+    const requestOf = (key: string = randomUUID(), repeated = false) => ({
+      ...actionRequest({ cluster }),
+      deadline: systemClock.now() + HUNG_MS,
+      key,
+      repeated,
+    });
+    const put = async (order: Partial<PutOrder>, key?: string, repeated?: boolean): Promise<UnitPut[]> =>
+      control.put(requestOf(key, repeated), {
+        files: [],
+        activate: 'restart',
+        machines: machines.map((each) => each.machine.id),
+        settleMs: 1_000,
+        ...order,
+      });
+    return {
+      machine,
+      machines,
+      control,
+      files,
+      transport,
+      cluster,
+      requestOf,
+      put,
+      fileOf: async (unit: string) => machine.run(`cat /etc/systemd/system/${unit} 2>/dev/null || echo none`),
+      activeOf: async (unit: string) => (await machine.run(`systemctl is-active ${unit} || true`)).trim(),
+    };
+  };
+
+  const sleeping = (more = '') =>
+    `[Service]\nExecStart=/bin/sleep infinity\n${more}\n[Install]\nWantedBy=multi-user.target\n`;
+  const BAD = '[Service]\nExecStart=/bin/false\n';
+
+  test('a file is checked, written whole, and taken back with all others when a unit does not run with it', async (t) => {
+    const { put, fileOf, activeOf, machine } = await world(t);
+    const unit = 'web.service';
+    t.log('a dry run');
+    const [plan] = await put({ files: [{ unit, text: sleeping() }], dryRun: true });
+    t.like(plan, { did: 'created', replaced: null, error: null });
+    t.is((await fileOf(unit)).trim(), 'none');
+    t.log('new and started');
+    const [made] = await put({ files: [{ unit, text: sleeping() }], activate: 'start' });
+    t.like(made, { did: 'created', after: { active: 'active' }, error: null });
+    t.is(await fileOf(unit), sleeping());
+    t.is(await activeOf(unit), 'active');
+    t.log('the same once more');
+    const [same] = await put({ files: [{ unit, text: sleeping() }], activate: 'none' });
+    t.like(same, { did: 'nothing', replaced: sleeping() });
+    t.log('with what systemd does not accept');
+    const wrong = await t.throwsAsync(put({ files: [{ unit, text: '[Service]\nExecStart=relative\n' }] }), {
+      code: 'unit_file_invalid',
+    });
+    t.regex(wrong.message, /relative is not executable/);
+    t.is(await fileOf(unit), sleeping());
+    t.log('with what it only warns of');
+    const [warned] = await put({ files: [{ unit, text: sleeping('NoSuchKey=1') }], dryRun: true });
+    t.regex(warned?.warnings.join('\n') ?? '', /NoSuchKey/);
+    t.log('with what does not run, beside one that does');
+    const files = [
+      { unit, text: `${BAD}# new\n` },
+      { unit: 'other.service', text: sleeping() },
+    ];
+    const failed = await t.throwsAsync(put({ files, activate: 'start' }), { code: 'unit_failed' });
+    const { changes } = (failed as unknown as { details: { changes: UnitPut[] } }).details;
+    t.deepEqual(
+      changes.map(({ did }) => did),
+      ['returned', 'returned'],
+    );
+    t.is(await fileOf(unit), sleeping());
+    t.is((await fileOf('other.service')).trim(), 'none');
+    t.is(await activeOf(unit), 'active');
+    t.is((await machine.run('systemctl show -P NeedDaemonReload web.service')).trim(), 'no');
+    t.log('masked, or linked to elsewhere');
+    await machine.run(
+      'ln -s /dev/null /etc/systemd/system/masked.service; ln -s /opt/x.service /etc/systemd/system/x.service',
+    );
+    await t.throwsAsync(put({ files: [{ unit: 'masked.service', text: sleeping() }] }), {
+      code: 'unit_masked',
+    });
+    await t.throwsAsync(put({ files: [{ unit: 'x.service', text: sleeping() }] }), {
+      code: 'unit_file_invalid',
+    });
+  });
+
+  test('a file is written once for a request, and a unit is removed once', async (t) => {
+    const { put, fileOf, machine, control, requestOf } = await world(t);
+    const unit = 'web.service';
+    const key = randomUUID();
+    const [first] = await put({ files: [{ unit, text: sleeping() }], activate: 'start' }, key);
+    await machine.run(`printf '# changed since\n' >>/etc/systemd/system/${unit}`);
+    const [again] = await put({ files: [{ unit, text: sleeping() }], activate: 'start' }, key, true);
+    t.like(again, { after: first?.after ?? {}, took_ms: first?.took_ms ?? 0 });
+    t.is(await fileOf(unit), `${sleeping()}# changed since\n`);
+    const [gone] = await control.destroy(requestOf(), { unit });
+    t.like(gone, { did: 'stopped and removed', before: { active: 'active' }, after: { load: 'not-found' } });
+    t.is((await fileOf(unit)).trim(), 'none');
+    await t.throwsAsync(control.destroy(requestOf(), { unit }), { code: 'unit_not_found' });
+    await t.throwsAsync(control.destroy(requestOf(), { unit: 'dbus.service' }), {
+      code: 'unit_file_invalid',
+    });
+  });
+
+  test('any text is written as it is, and read as it is', async (t) => {
+    const { put, machine, files, cluster } = await world(t);
+    const { signal } = new AbortController();
+    const texts = fc.sample(fc.string({ unit: 'binary' }), { numRuns: 20, seed: 7 });
+    // What systemd makes of it does not matter: it is a comment, or a template that never runs.
+    for (const text of texts) {
+      const whole = `[Service]\nExecStart=/bin/true\n#${text.replaceAll(/[\0\\]/g, '').replaceAll('\n', '\n#')}`;
+      await put({ files: [{ unit: 'any@.service', text: whole }], activate: 'none' });
+      const [read] = await files.read(cluster, 'any@.service', { signal });
+      t.is(read?.text, Buffer.from(whole).toString());
+      t.is(read?.machine_id, machine.machine.id);
+    }
+  });
+
+  test('files are read with their drop-ins, and listed with their states, also those that systemd has not read', async (t) => {
+    const { machine, files, cluster } = await world(t);
+    const { signal } = new AbortController();
+    const body = '[Service]\\nExecStart=/bin/sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n';
+    await machine.run(`cd /etc/systemd/system
+      for unit in on off web@; do printf '${body}' >$unit.service; done
+      printf '[Service]\\nExecStart=/bin/true\\n' >static.service
+      ln -s on.service alias.service; ln -s /dev/null masked.service
+      mkdir -p /opt/units; printf '${body}' >/opt/units/linked.service; ln -s /opt/units/linked.service .
+      systemctl daemon-reload; systemctl enable --now --quiet on web@1
+      mkdir on.service.d; printf '[Service]\\nEnvironment=A=1\\n' >on.service.d/more.conf; systemctl daemon-reload
+      printf '# changed since\\n' >>on.service; printf '\\377' >latin.service; touch on.service`);
+    const states = (await files.list(cluster, { signal })).map(({ unit, state }) => `${unit} ${state}`);
+    for (const row of [
+      'alias.service alias',
+      'linked.service linked',
+      'masked.service masked',
+      'off.service disabled',
+      'on.service enabled',
+      'static.service static',
+      'web@.service enabled',
+    ])
+      t.true(states.includes(row), `${row}: ${states.join(', ')}`);
+    t.false(states.some((row) => row.startsWith('dbus.service')));
+    const all = await files.list(cluster, { signal, all: true });
+    t.true(all.some(({ unit }) => unit === 'dbus.service'));
+    const [on] = await files.read(cluster, 'on.service', { signal });
+    t.like(on, {
+      path: '/etc/systemd/system/on.service',
+      text: `${body.replaceAll('\\n', '\n')}# changed since\n`,
+      drop_ins: [
+        { path: '/etc/systemd/system/on.service.d/more.conf', text: '[Service]\nEnvironment=A=1\n' },
+      ],
+      is_current: false,
+    });
+    t.like((await files.read(cluster, 'latin.service', { signal }))[0], { text: null, hash: null });
+    t.is((await files.read(cluster, 'dbus.service', { signal })).length, 1);
+    t.deepEqual(await files.read(cluster, 'missing.service', { signal }), []);
+    await t.throwsAsync(files.read(cluster, 'on.service', { signal, machines: ['f'.repeat(32)] }), {
+      code: 'machine_not_found',
+    });
+  });
+
+  test("the port of fleet's units changes units of systemd hosts too", async (t) => {
+    const { transport, cluster, activeOf, machine } = await world(t);
+    const { signal } = new AbortController();
+    const options = [
+      { section: 'Service', name: 'ExecStart', value: '/bin/sleep infinity' },
+      { section: 'Install', name: 'WantedBy', value: 'multi-user.target' },
+    ];
+    await transport.putUnit(cluster, { name: 'web.service', desiredState: 'launched', options }, { signal });
+    t.is(await activeOf('web.service'), 'active');
+    t.like(await transport.unit(cluster, 'web.service', { signal }), {
+      options,
+      desiredState: 'launched',
+      currentState: 'launched',
+      machineID: machine.machine.id,
+    });
+    await transport.setDesiredState(cluster, 'web.service', 'loaded', { signal });
+    t.like(await transport.unit(cluster, 'web.service', { signal }), {
+      desiredState: 'loaded',
+      currentState: 'loaded',
+    });
+    t.true(await transport.destroyUnit(cluster, 'web.service', { signal }));
+    t.false(await transport.destroyUnit(cluster, 'web.service', { signal }));
+    t.is(await transport.unit(cluster, 'web.service', { signal }), undefined);
+  });
+}

@@ -1,0 +1,215 @@
+import test, { type ExecutionContext } from 'ava';
+import destroyUnit from '../../plugins/destroy-unit/index.js';
+import disableUnit from '../../plugins/disable-unit/index.js';
+import enableUnit from '../../plugins/enable-unit/index.js';
+import loadUnit from '../../plugins/load-unit/index.js';
+import putUnit from '../../plugins/put-unit/index.js';
+import startUnit from '../../plugins/start-unit/index.js';
+import stopUnit from '../../plugins/stop-unit/index.js';
+import unloadUnit from '../../plugins/unload-unit/index.js';
+import type { Action, UnitPut } from '../../src/plugin.js';
+import { openAction } from '../../src/testing.js';
+import { LeapingClock } from '../support/leaping-clock.js';
+import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
+
+const UNIT = 'web.service';
+
+/** A fleet cluster of two machines, on which actions run with a clock that leaps over every wait. */
+const world = async (
+  t: ExecutionContext,
+  action: Action,
+  fleetOptions: Record<string, string> = { MachineID: MACHINE_A },
+) => {
+  const clock = new LeapingClock();
+  const opened = await openAction(action, {
+    clock,
+    delays: { change: 1_500, report: 500, linger: 1_000 },
+    machines: TWO_MACHINES,
+    units: [{ name: UNIT, options: service('/bin/web', fleetOptions) }],
+  });
+  t.teardown(opened.stop);
+  const { run, sandbox } = opened;
+  const parameters = { unit_name: UNIT };
+  const shown = (name = UNIT) => {
+    const unit = sandbox.cluster.unit(name);
+    return unit === 'poisoned' ? undefined : unit;
+  };
+  return {
+    cluster: sandbox.cluster,
+    shown,
+    /** Sets its desired state, and lets fleet carry it out. */
+    set: async (desiredState: string) => {
+      sandbox.cluster.setUnit(UNIT, { desiredState });
+      await clock.sleep(5_000);
+    },
+    orders: () => sandbox.cluster.requests.filter(({ method }) => method !== 'GET').length,
+    changes: async (more: object = {}, options: { repeated?: boolean } = {}) =>
+      ((await run({ ...parameters, ...more }, options)) as { changes: UnitPut[] }).changes,
+    failure: async (more: object = {}, options: { repeated?: boolean } = {}) =>
+      t.throwsAsync<Error & { code: string; details: { changes: UnitPut[] } }>(async () =>
+        run({ ...parameters, ...more }, options),
+      ),
+  };
+};
+
+test('start_unit launches a unit of a fleet cluster, waits until it is up, and does nothing when it is', async (t) => {
+  const { changes, set, orders } = await world(t, startUnit);
+  await set('inactive');
+  const [change] = await changes();
+  t.like(change, {
+    machine_id: MACHINE_A,
+    did: 'started',
+    after: { active: 'active', sub: 'running', desired: 'launched' },
+    error: null,
+  });
+  t.is(orders(), 1);
+  t.like((await changes())[0], { did: 'nothing', before: { active: 'active' } });
+  t.is(orders(), 1);
+});
+
+test('start_unit says what fleet shows of a unit that does not come up', async (t) => {
+  for (const [behaviour, code] of [
+    ['fails-at-start', 'unit_failed'],
+    ['never-starts', 'unit_not_started'],
+    ['never-scheduled', 'unit_not_started'],
+  ] as const) {
+    const { failure, cluster, set } = await world(t, startUnit);
+    await set('inactive');
+    cluster.behave(UNIT, behaviour);
+    const error = await failure({ wait_seconds: 15 });
+    t.is(error.code, code, behaviour);
+    t.is(error.details.changes[0]?.error?.code, code);
+  }
+});
+
+test('start_unit starts a global unit on every machine that it needs', async (t) => {
+  const { changes, set } = await world(t, startUnit, { Global: 'true' });
+  await set('loaded');
+  const made = await changes();
+  t.deepEqual(new Set(made.map(({ machine_id: id }) => id)), new Set([MACHINE_A, MACHINE_B]));
+  t.true(made.every(({ after, error }) => after?.active === 'active' && error === null));
+});
+
+test('stop_unit waits until each machine says that the unit has stopped', async (t) => {
+  const { changes, shown, orders } = await world(t, stopUnit);
+  t.like((await changes())[0], {
+    machine_id: MACHINE_A,
+    did: 'stopped',
+    before: { active: 'active' },
+    after: { active: 'inactive', desired: 'loaded' },
+    error: null,
+  });
+  t.like((await changes())[0], { did: 'nothing' });
+  t.is(orders(), 1);
+  const stubborn = await world(t, stopUnit);
+  stubborn.cluster.behave(UNIT, 'never-stops');
+  t.is((await stubborn.failure({ wait_seconds: 15 })).code, 'unit_did_not_stop');
+  t.is(shown()?.desiredState, 'loaded');
+});
+
+test('unload_unit takes a unit off its machine, and load_unit puts it on one without starting it', async (t) => {
+  const unloading = await world(t, unloadUnit);
+  t.like((await unloading.changes())[0], { did: 'unloaded', before: { active: 'active' }, error: null });
+  t.like(unloading.shown(), { desiredState: 'inactive', machineID: null });
+  const loading = await world(t, loadUnit);
+  await loading.set('inactive');
+  t.like((await loading.changes())[0], { did: 'loaded', error: null });
+  t.like(loading.shown(), { desiredState: 'loaded', machineID: MACHINE_A });
+  const nowhere = await world(t, loadUnit, { MachineID: 'c'.repeat(32) });
+  await nowhere.set('inactive');
+  t.is((await nowhere.failure({ wait_seconds: 15 })).code, 'unit_not_scheduled');
+});
+
+test('a change that was delivered before is not ordered from fleet again', async (t) => {
+  const { changes, failure, set, orders } = await world(t, startUnit);
+  t.log('fleet has it as asked: an earlier delivery may have done that');
+  t.like((await changes({}, { repeated: true }))[0], { error: null });
+  t.log('it has not: it was not made, or somebody has changed it since');
+  await set('loaded');
+  t.is((await failure({}, { repeated: true })).code, 'outcome_unknown');
+  t.is(orders(), 0);
+});
+
+test('fleet clusters do not enable or disable units, and choose machines themselves', async (t) => {
+  for (const action of [enableUnit, disableUnit]) {
+    const { failure, orders } = await world(t, action);
+    t.is((await failure()).code, 'unsupported_by_cluster');
+    t.is(orders(), 0);
+  }
+  const { failure } = await world(t, startUnit);
+  t.is((await failure({ machine_ids: [MACHINE_A] })).code, 'unsupported_by_cluster');
+  t.is((await failure({ unit_name: 'missing.service' })).code, 'unit_not_found');
+  t.is((await failure({ unit_name: 'web@.service' })).code, 'invalid_parameters');
+});
+
+const TEXT = `[Service]\nExecStart=/bin/web --new\n\n[X-Fleet]\nMachineID=${MACHINE_A}\n`;
+
+test('put_unit replaces the file of a unit that fleet has, keeps its desired state, and shows before what it would do', async (t) => {
+  const { changes, shown, orders } = await world(t, putUnit);
+  const [plan] = await changes({ text: TEXT, dry_run: true });
+  t.like(plan, {
+    did: 'replaced',
+    replaced: `[Service]\nExecStart=/bin/web\n\n[X-Fleet]\nMachineID=${MACHINE_A}\n`,
+  });
+  t.is(orders(), 0);
+  t.like((await changes({ text: TEXT }))[0], { did: 'replaced', after: { active: 'active' }, error: null });
+  t.is(shown()?.options[0]?.value, '/bin/web --new');
+  t.like((await changes({ text: TEXT }))[0], { did: 'nothing' });
+  const [made] = await changes({ unit_name: 'new.service', text: TEXT });
+  t.like(made, { did: 'created', replaced: null, error: null });
+  t.is(shown('new.service')?.desiredState, 'inactive');
+});
+
+test('put_unit returns to the old file when the unit does not run with the new one', async (t) => {
+  const { failure, cluster, shown } = await world(t, putUnit);
+  cluster.behave(UNIT, 'fails-at-start');
+  const error = await failure({ text: TEXT, wait_seconds: 15 });
+  t.is(error.code, 'unit_failed');
+  t.is(error.details.changes[0]?.did, 'returned');
+  t.is(shown()?.options[0]?.value, '/bin/web');
+});
+
+test('put_unit that is delivered again looks whether the unit runs, and orders nothing from fleet', async (t) => {
+  const { changes, failure, cluster, orders, set } = await world(t, putUnit);
+  const [first] = await changes({ text: TEXT });
+  const ordered = orders();
+  t.like((await changes({ text: TEXT }, { repeated: true }))[0], { error: null, after: first?.after ?? {} });
+  t.log('an earlier delivery wrote it, and did not see that it fails');
+  cluster.behave(UNIT, 'fails-at-start');
+  await set('loaded');
+  await set('launched');
+  t.is((await failure({ text: TEXT }, { repeated: true })).code, 'unit_failed');
+  t.log('somebody has stopped it since');
+  await set('loaded');
+  const again = await failure({ text: TEXT, activate: 'start' }, { repeated: true });
+  t.is(again.code, 'outcome_unknown');
+  t.is(orders(), ordered);
+});
+
+test('put_unit takes one unit with its text, or several', async (t) => {
+  const { failure, orders } = await world(t, putUnit);
+  for (const more of [
+    {},
+    { unit_name: undefined },
+    { text: TEXT, units: [{ unit_name: 'a.service', text: TEXT }] },
+    { unit_name: undefined, units: [1, 2].map(() => ({ unit_name: 'a.service', text: TEXT })) },
+  ])
+    t.is((await failure(more)).code, 'invalid_parameters');
+  t.is(orders(), 0);
+});
+
+test('destroy_unit wants the name twice, and waits until no machine runs the unit', async (t) => {
+  const { changes, failure, shown, orders } = await world(t, destroyUnit);
+  t.is((await failure({ confirm: 'web' })).code, 'invalid_parameters');
+  t.is(orders(), 0);
+  const [gone] = await changes({ confirm: UNIT });
+  t.like(gone, {
+    machine_id: MACHINE_A,
+    did: 'stopped and removed',
+    before: { active: 'active' },
+    error: null,
+  });
+  t.is(shown(), undefined);
+  t.is((await failure({ confirm: UNIT })).code, 'unit_not_found');
+  t.like((await changes({ confirm: UNIT }, { repeated: true }))[0], { did: 'nothing', error: null });
+});

@@ -1,0 +1,123 @@
+import test, { type ExecutionContext } from 'ava';
+import { eventually } from './support/eventually.js';
+import { noteSkipped } from './support/note-skipped.js';
+import { systemdCluster } from './support/systemd-cluster.js';
+import {
+  bootMachines,
+  machinesCanRun,
+  type SystemdMachine,
+  type SystemdMachines,
+} from './support/systemd-machines.js';
+
+// Changes of units of plain systemd hosts as callers ask for them: by a message in RabbitMQ, of any worker.
+const WHAT = 'changes on clusters of plain systemd hosts';
+const rabbitmqUrl = process.env.RABBITMQ_URL ?? noteSkipped(`${WHAT} over RabbitMQ`, 'RABBITMQ_URL');
+const claimsUrl = process.env.ETCD_URL;
+
+if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
+  let booted: SystemdMachines;
+  let unused: Iterator<SystemdMachine>;
+  test.before(async () => {
+    booted = await bootMachines(5);
+    unused = booted.machines.values();
+  });
+  test.after.always(async () => booted?.stop());
+
+  const takeMachine = (): SystemdMachine => {
+    const { value } = unused.next();
+    if (value === undefined) throw new Error('boot more machines');
+    return value;
+  };
+
+  const world = async (t: ExecutionContext, count: number) => {
+    const machines = Array.from({ length: count }, takeMachine);
+    return { machines, ...(await systemdCluster(t, rabbitmqUrl, booted, machines)) };
+  };
+
+  /** A service that adds a line to a file at each start, which takes a while. */
+  const countedUnit = (name: string, seconds: number) =>
+    `cat >/etc/systemd/system/${name} <<'END'
+[Service]
+ExecStartPre=/bin/sh -c 'echo start >>/var/starts'
+ExecStartPre=/bin/sleep ${seconds}
+ExecStart=/bin/sleep infinity
+[Install]
+WantedBy=multi-user.target
+END
+systemctl daemon-reload`;
+  const startsOn = async (machine: SystemdMachine) =>
+    Number(await machine.run('cat /var/starts 2>/dev/null | wc -l'));
+
+  for (const [stores, env] of [
+    ['no claim store', {}],
+    ...(claimsUrl === undefined ? [] : [['a claim store', { CLAIMS_ETCD_URL: claimsUrl }] as const]),
+  ] as const)
+    test(`a restart whose worker is killed in the middle is made once, and answered by the next worker, with ${stores}`, async (t) => {
+      const { machines, lab, client, start } = await world(t, 2);
+      const [machine, other] = machines as [SystemdMachine, SystemdMachine];
+      for (const each of machines) await each.run(countedUnit('web.service', 3));
+      const first = await start(env);
+      const outcome = client.call('restart_unit', {
+        ...lab,
+        parameters: { unit_name: 'web.service', wait_seconds: 120, format: 'structured' },
+      });
+      await eventually('the unit starts', async () => (await startsOn(machine)) === 1);
+      first.process.kill('SIGKILL');
+      await first.ended;
+      await start(env);
+      const answer = (await outcome) as { changes: Record<string, unknown>[]; text: string };
+      t.deepEqual(
+        answer.changes.map(({ did, error }) => [did, error]),
+        [
+          ['started', null],
+          ['started', null],
+        ],
+      );
+      t.regex(answer.text, /^web\.service was started on machine/);
+      t.deepEqual([await startsOn(machine), await startsOn(other)], [1, 1]);
+    });
+
+  test('a unit goes through its whole life by its actions', async (t) => {
+    const { machines, lab, client, start } = await world(t, 1);
+    const [machine] = machines as [SystemdMachine];
+    await start();
+    const unit = { unit_name: 'web.service' };
+    const did = async (
+      action: 'start_unit' | 'stop_unit' | 'enable_unit' | 'disable_unit' | 'reload_unit',
+      more = {},
+    ) => {
+      const { changes } = await client.call(action, { ...lab, parameters: { ...unit, ...more } });
+      return changes.map((each) => each.did).join();
+    };
+    const text =
+      '[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/true\n[Install]\nWantedBy=multi-user.target\n';
+    await t.throwsAsync(client.call('put_unit', { ...lab, parameters: { ...unit, text } }), {
+      code: 'invalid_parameters',
+      message: /machine_ids must name/,
+    });
+    const put = await client.call('put_unit', {
+      ...lab,
+      parameters: { ...unit, text, machine_ids: [machine.machine.id] },
+    });
+    t.like(put.changes[0], { did: 'created', error: null });
+    t.is(await did('start_unit'), 'started');
+    t.is(await did('start_unit'), 'nothing');
+    t.is(await did('reload_unit'), 'reloaded');
+    t.is(await did('enable_unit'), 'enabled');
+    t.is(await did('disable_unit'), 'disabled');
+    t.is(await did('stop_unit', { machine_ids: [machine.machine.id] }), 'stopped');
+    await t.throwsAsync(client.call('load_unit', { ...lab, parameters: unit }), {
+      code: 'unsupported_by_cluster',
+    });
+    await t.throwsAsync(client.call('destroy_unit', { ...lab, parameters: { ...unit, confirm: 'web' } }), {
+      code: 'invalid_parameters',
+      message: /confirm must be its name/,
+    });
+    const gone = await client.call('destroy_unit', {
+      ...lab,
+      parameters: { ...unit, confirm: 'web.service' },
+    });
+    t.is(gone.changes[0]?.did, 'stopped and removed');
+    await t.throwsAsync(client.call('start_unit', { ...lab, parameters: unit }), { code: 'unit_not_found' });
+  });
+}
