@@ -62,7 +62,7 @@ export const ERROR_CODES = {
   ),
   unit_failed: service('The unit failed when it was started.'),
   unit_masked: service('The unit is masked on a machine; unmask it to change it.'),
-  unit_file_invalid: service('systemd cannot use the file of the unit; the message says why.'),
+  unit_file_invalid: service('systemd or fleet cannot use the file of the unit; the message says why.'),
   unit_dependency_failed: service('The unit was not started, because a unit that it needs failed.'),
   unit_condition_failed: service(
     'The unit was not started: a condition or an assertion of its file does not hold.',

@@ -634,7 +634,7 @@ export interface ServiceActions {
         } | null;
         /** The text that was there; null: there was no file. */
         replaced: string | null;
-        /** What systemd says of the new file, and yet accepts. */
+        /** What systemd, or a check of what fleet keeps, says of the new file, and yet accepts. */
         warnings: string[];
         /** The unit of this file. */
         unit: string;

@@ -56,7 +56,7 @@ if (await machinesCanRun('check_cluster on systemd machines')) {
     `printf '%s\\n' '[Service]' ${lines.map((line) => `'${line}'`).join(' ')} '[Install]' 'WantedBy=multi-user.target' >/etc/systemd/system/${name}\n`;
 
   /** A machine as it is after the boot has failed units of its own: a container lacks what they need. */
-  const RESET = 'systemctl is-system-running --wait >/dev/null; systemctl reset-failed\n';
+  const RESET = 'timeout 20 systemctl is-system-running --wait >/dev/null; systemctl reset-failed\n';
 
   test('a healthy machine has no findings, whatever its units did by design', async (t) => {
     const machine = taken(0);

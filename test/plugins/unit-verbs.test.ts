@@ -198,6 +198,30 @@ test('put_unit takes one unit with its text, or several', async (t) => {
   t.is(orders(), 0);
 });
 
+test('put_unit refuses what fleet would not keep, and stops at the first file that fails', async (t) => {
+  const { failure, changes, orders, cluster, shown } = await world(t, putUnit);
+  for (const text of ['[Service]\n', '# a comment\n'])
+    t.is((await failure({ text, dry_run: true })).code, 'unit_file_invalid', text);
+  t.is(
+    (await failure({ unit_name: 'x@.service', text: TEXT, activate: 'start' })).code,
+    'invalid_parameters',
+  );
+  t.is(orders(), 0);
+  t.like((await changes({ unit_name: 'x@.service', text: TEXT }))[0], { did: 'created' });
+  const end = cluster.fail({ kind: '500', method: 'PUT', path: /b\.service/ });
+  const units = ['a', 'b', 'c'].map((name) => ({ unit_name: `${name}.service`, text: TEXT }));
+  const error = await failure({ unit_name: undefined, units });
+  await end();
+  t.deepEqual(
+    error.details.changes.map(({ unit, did, error: each }) => [unit, did, each === null]),
+    [
+      ['a.service', 'created', true],
+      ['b.service', 'nothing', false],
+    ],
+  );
+  t.is(shown('c.service'), undefined);
+});
+
 test('destroy_unit wants the name twice, and waits until no machine runs the unit', async (t) => {
   const { changes, failure, shown, orders } = await world(t, destroyUnit);
   t.is((await failure({ confirm: 'web' })).code, 'invalid_parameters');
@@ -212,4 +236,22 @@ test('destroy_unit wants the name twice, and waits until no machine runs the uni
   t.is(shown(), undefined);
   t.is((await failure({ confirm: UNIT })).code, 'unit_not_found');
   t.like((await changes({ confirm: UNIT }, { repeated: true }))[0], { did: 'nothing', error: null });
+});
+
+test('put_unit keeps continued lines as fleet does, and writes none of several files when fleet cannot keep one', async (t) => {
+  const { changes, failure, orders, shown } = await world(t, putUnit);
+  const before = orders();
+  const continued = '[Service]\nExecStart=/bin/web \\\n  --fast\n';
+  const units = [
+    { unit_name: UNIT, text: continued },
+    { unit_name: 'other.service', text: '[Service]\nExecStart=/bin/other\nnonsense\n' },
+  ];
+  const refused = await failure({ unit_name: undefined, units });
+  t.is(refused.code, 'unit_file_invalid');
+  t.regex(refused.message, /^Nothing was changed: .*other\.service: line 3: /);
+  t.is(orders(), before);
+  const [plan] = await changes({ text: '[Service]\nExecStart=/bin/web \\\n# why\n', dry_run: true });
+  t.regex(plan?.warnings.join('\n') ?? '', /^line 3: .*comment/);
+  await changes({ text: continued });
+  t.deepEqual(shown()?.options, [{ section: 'Service', name: 'ExecStart', value: '/bin/web \\\n  --fast' }]);
 });

@@ -1,6 +1,8 @@
 import { ActionError } from '../../api/action-error.js';
+import { fleetUnitOptions } from '../../api/fleet-unit-text.js';
 import { DESIRED_STATES } from '../../api/fleet-transport.js';
 import type { DesiredState, FleetTransport, Machine, Unit, UnitState } from '../../api/fleet-transport.js';
+import { isTemplateName } from '../../api/grammar.js';
 import { mapLimited } from '../../api/map-limited.js';
 import type { RemoteShell } from '../../api/remote-shell.js';
 import { withTimeLimit } from '../../api/time-limit.js';
@@ -10,11 +12,9 @@ import type {
   UnitChange,
   UnitOrder,
   UnitPut,
-  UnitText,
   UnitVerb,
 } from '../../api/unit-control.js';
 import { unitFileHash, unitFileText } from '../../api/unit-file.js';
-import { unitFileOptions } from '../../api/unit-file-options.js';
 import { isGlobalUnit } from '../../api/unit-requirements.js';
 import type { Clock } from '../../lib/clock.js';
 import { reasonOf } from '../../lib/errors.js';
@@ -50,6 +50,13 @@ const AT_ONCE = 64;
 /** How long it may take to put a unit back as it was, in milliseconds. */
 const TAKE_BACK_MS = 10_000;
 
+interface FleetFile {
+  unit: string;
+  options: Unit['options'];
+  /** What fleet keeps otherwise than it is written. */
+  warnings: string[];
+}
+
 /**
  * Changes units of fleet clusters: by orders to fleet, which are proven by the states that its machines report, and, where fleet has no
  * such verb, by systemctl on the machines that have the unit.
@@ -82,12 +89,24 @@ export class FleetUnitControl {
       );
     const { fleet } = this.#options;
     const { cluster, signal } = request;
+    // All are read before the first one is written.
+    const files = order.files.map(({ unit, text }) => ({ unit, ...optionsOf(unit, text) }));
     const present = await mapLimited(order.files, AT_ONCE, async ({ unit }) =>
       fleet.unit(cluster, unit, { signal }),
     );
+    const template = files.find(({ unit }) => isTemplateName(unit));
+    if (template !== undefined && order.activate === 'start')
+      throw new ActionError(
+        'invalid_parameters',
+        `Nothing was changed: ${template.unit} is a template, and only its instances can be started`,
+      );
     const puts: UnitPut[] = [];
-    for (const [index, file] of order.files.entries())
-      puts.push(await this.#putOne(request, order, file, present[index]));
+    for (const [index, file] of files.entries()) {
+      const put = await this.#putOrFailed(request, order, file, present[index]);
+      puts.push(put);
+      // The others may need it.
+      if (put.error !== null) break;
+    }
     return allMade({ unit: order.files.map(({ unit }) => unit).join(', '), verb: 'put' }, puts);
   }
 
@@ -138,15 +157,39 @@ export class FleetUnitControl {
     return allMade({ unit: name, verb: 'destroy' }, changes);
   }
 
+  async #putOrFailed(
+    request: ChangeRequest,
+    order: PutOrder,
+    file: FleetFile,
+    present: Unit | undefined,
+  ): Promise<UnitPut> {
+    try {
+      return await this.#putOne(request, order, file, present);
+    } catch (error) {
+      const code = error instanceof ActionError ? error.code : 'outcome_unknown';
+      return {
+        unit: file.unit,
+        machine_id: present?.machineID ?? null,
+        host: null,
+        did: 'nothing',
+        before: null,
+        after: null,
+        took_ms: 0,
+        error: { code, message: reasonOf(error) },
+        replaced: present === undefined ? null : unitFileText(present.options),
+        warnings: file.warnings,
+      };
+    }
+  }
+
   async #putOne(
     request: ChangeRequest,
     { activate, dryRun = false, timeoutMs = WAIT_MS, settleMs = 0 }: PutOrder,
-    { unit: name, text }: UnitText,
+    { unit: name, options, warnings }: FleetFile,
     present: Unit | undefined,
   ): Promise<UnitPut> {
     const { fleet, clock } = this.#options;
     const { cluster, signal, repeated } = request;
-    const options = unitFileOptions(text);
     const isSame = present !== undefined && unitFileHash(present.options) === unitFileHash(options);
     const kept = isDesired(present?.desiredState) ? present.desiredState : 'inactive';
     const state: DesiredState = activate === 'start' ? 'launched' : kept;
@@ -160,7 +203,7 @@ export class FleetUnitControl {
       took_ms: 0,
       error: null,
       replaced: present === undefined ? null : unitFileText(present.options),
-      warnings: [],
+      warnings,
     };
     const isKept = isSame && state === kept;
     // An earlier delivery may have written it and not waited: then it is not known yet whether the unit runs.
@@ -451,4 +494,22 @@ function failureOf(
   if (verb === 'load')
     return { code: 'unit_not_scheduled', message: `fleet did not load ${unit} to a machine ${within}` };
   return { code: 'unit_did_not_stop', message: `fleet did not show ${unit} to be stopped ${within}` };
+}
+
+/** @throws ActionError `unit_file_invalid`: fleet cannot keep it */
+function optionsOf(unit: string, text: string): Omit<FleetFile, 'unit'> {
+  const { options, problems } = fleetUnitOptions(text);
+  const refused = problems.find(({ isRefused }) => isRefused);
+  if (refused !== undefined)
+    throw new ActionError(
+      'unit_file_invalid',
+      `Nothing was changed: fleet cannot keep the file of ${unit}: line ${refused.line}: ${refused.problem}`,
+    );
+  // fleet takes a file without options as an order to change the state alone, and keeps the old file.
+  if (options.length === 0)
+    throw new ActionError(
+      'unit_file_invalid',
+      `Nothing was changed: the file of ${unit} has no options, and fleet keeps no such file`,
+    );
+  return { options, warnings: problems.map(({ line, problem }) => `line ${line}: ${problem}`) };
 }

@@ -2,10 +2,10 @@ import { randomBytes } from 'node:crypto';
 import type { Cluster } from '../../api/cluster.js';
 import { noteResponse } from '../../api/cluster.js';
 import { ActionError } from '../../api/action-error.js';
+import { fleetUnitOptions } from '../../api/fleet-unit-text.js';
 import { isTemplateName, isUnitName } from '../../api/grammar.js';
 import type { RemoteShell } from '../../api/remote-shell.js';
 import { unitFileHash } from '../../api/unit-file.js';
-import { unitFileOptions } from '../../api/unit-file-options.js';
 import type { UnitFileEntry, UnitFileOptions, UnitFiles, UnitFileText } from '../../api/unit-files.js';
 import {
   LIST_FILES_SCRIPT,
@@ -119,7 +119,7 @@ function fileIn(state: string, files: string): Omit<UnitFileText, 'machine_id' |
   return {
     ...own,
     drop_ins: dropIns,
-    hash: own.text === null ? null : unitFileHash(unitFileOptions(own.text)),
+    hash: own.text === null ? null : hashOf(own.text),
     is_current: needsReload === undefined ? null : needsReload === 'no',
   };
 }
@@ -175,4 +175,10 @@ function entriesOf(
       found.set(unit, { unit, path, state });
     }
   return [...found.values()];
+}
+
+/** @returns null when fleet could not keep it */
+function hashOf(text: string): string | null {
+  const { options, problems } = fleetUnitOptions(text);
+  return problems.some(({ isRefused }) => isRefused) ? null : unitFileHash(options);
 }
