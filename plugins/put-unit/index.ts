@@ -64,11 +64,9 @@ export default defineAction({
       .nullable()
       .defined()
       .meta({ description: 'The text that was there; null: there was no file.' }),
-    warnings: array(string().required())
-      .required()
-      .meta({
-        description: 'What systemd, or a check of what fleet keeps, says of the new file, and yet accepts.',
-      }),
+    warnings: array(string().required()).required().meta({
+      description: 'What systemd, or a check of what fleet keeps, says of the new file, and yet accepts.',
+    }),
     unit: string().required().meta({ description: 'The unit of this file.' }),
   }),
   inject: { units: UnitControl },
