@@ -61,6 +61,7 @@ export { runTogether, type Together, type TogetherOptions } from './api/run-toge
 export { timeForParts, withTimeLimit } from './api/time-limit.js';
 export type { MachineTime, Program } from './api/together-script.js';
 export type { Token } from './api/token.js';
+export { shownProperties } from './api/shown-properties.js';
 export { systemdBoolean } from './api/unit-booleans.js';
 export { machinesOfChange, runnableUnit, unitChanges, unitCondition } from './api/unit-change-schema.js';
 export {

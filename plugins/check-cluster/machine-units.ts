@@ -1,4 +1,4 @@
-import { isWorkUnit } from '../../src/plugin.js';
+import { isWorkUnit, shownProperties } from '../../src/plugin.js';
 
 /** A unit that PID 1 of a machine has loaded, as `systemctl list-units` says it. */
 export interface LoadedUnit {
@@ -39,7 +39,7 @@ export function loadedUnitsIn(text: string): Map<string, LoadedUnit> | undefined
 export function shownUnitsIn(text: string): ShownUnit[] {
   const units = new Map<string, ShownUnit>();
   for (const block of text.split(/\n{2,}/)) {
-    const properties = propertiesIn(block);
+    const properties = shownProperties(block);
     const id = properties.get('Id') ?? '';
     if (!UNIT_NAME.test(id)) continue;
     const before = units.get(id);
@@ -51,15 +51,6 @@ export function shownUnitsIn(text: string): ShownUnit[] {
     );
   }
   return [...units.values()];
-}
-
-function propertiesIn(block: string): Properties {
-  const properties = new Map<string, string>();
-  for (const line of block.split('\n')) {
-    const at = line.indexOf('=');
-    if (at > 0) properties.set(line.slice(0, at), line.slice(at + 1));
-  }
-  return properties;
 }
 
 /** How often systemd has restarted a unit by itself; undefined: systemd before 235 does not say. */

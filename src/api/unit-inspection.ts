@@ -4,8 +4,9 @@ import type { Cancellable } from './cancellable.js';
 import { journalRightsMissing, mayNotReadJournal } from './journal-rights.js';
 import { readable, readableLine } from './readable-text.js';
 import type { RemoteShell } from './remote-shell.js';
+import { wholeSections } from './sections.js';
+import { shownNumber, shownProperties } from './shown-properties.js';
 import {
-  INSPECTED_PROPERTIES,
   INSPECTION_SCRIPT,
   INSPECTION_SECTIONS,
   type InspectedProperty,
@@ -81,27 +82,12 @@ export async function inspectUnit(
     anyExitStatus: true,
     partial: true,
   });
-  const parts = sectionsOf(stdout, mark);
-  const properties = propertiesOf(parts.unit ?? '');
+  // What comes after the last mark may be cut off.
+  const { sections: parts } = wholeSections(stdout, mark, INSPECTION_SECTIONS);
+  const properties = shownProperties(parts.unit ?? '');
   if (!properties.has('LoadState')) throw failure ?? saysNothing(host, parts.unit ?? '');
   const { log, problem } = logOf(parts, { host, logBytes, failure });
   return { unit: { ...unitOf(properties), log }, problem };
-}
-
-/** @returns the sections that are whole: what comes after the last mark may be cut off */
-function sectionsOf(output: string, mark: string): Partial<Record<InspectionSection, string>> {
-  const sections: Partial<Record<InspectionSection, string>> = {};
-  let from = 0;
-  let open: InspectionSection | undefined;
-  for (const name of INSPECTION_SECTIONS) {
-    const head = `\n${mark} ${name}\n`;
-    const at = output.indexOf(head, from);
-    if (at < 0) break;
-    if (open !== undefined) sections[open] = output.slice(from, at);
-    open = name;
-    from = at + head.length;
-  }
-  return sections;
 }
 
 function saysNothing(host: string, said: string): ActionError {
@@ -111,21 +97,11 @@ function saysNothing(host: string, said: string): ActionError {
   });
 }
 
-type Properties = ReadonlyMap<InspectedProperty, string>;
-
-function propertiesOf(text: string): Properties {
-  const properties = new Map<InspectedProperty, string>();
-  for (const line of text.split('\n')) {
-    const at = line.indexOf('=');
-    const name = INSPECTED_PROPERTIES.find((each) => each === line.slice(0, at));
-    if (name !== undefined) properties.set(name, line.slice(at + 1));
-  }
-  return properties;
-}
+type Properties = ReturnType<typeof shownProperties>;
 
 function unitOf(properties: Properties): Omit<InspectedUnit, 'log'> {
   const text = (name: InspectedProperty) => properties.get(name) || null;
-  const count = (name: InspectedProperty) => numberOf(properties.get(name));
+  const count = (name: InspectedProperty) => shownNumber(properties.get(name));
   // systemd forgets a unit that has stopped and that nothing needs: then it says of the past what is true of a unit that never ran.
   const isForgotten = !STATE_TIMES.some((name) => text(name) !== null);
   const past = <Value>(value: Value) => (isForgotten ? null : value);
@@ -162,11 +138,6 @@ const STATE_TIMES = [
   'InactiveEnterTimestamp',
   'InactiveExitTimestamp',
 ] as const;
-
-/** What is not set is `[not set]`, or in old versions the largest number of 64 bits. */
-function numberOf(text: string | undefined): number | null {
-  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : null;
-}
 
 function truthOf(text: string | undefined): boolean | null {
   return text === 'yes' ? true : text === 'no' ? false : null;

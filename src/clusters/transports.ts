@@ -1,9 +1,9 @@
 import { ActionError } from '../api/action-error.js';
 import type { Cancellable } from '../api/cancellable.js';
-import { type Cluster, tokenOf } from '../api/cluster.js';
+import type { Cluster } from '../api/cluster.js';
 import type { EtcdResolver } from '../api/etcd-resolver.js';
 import type { FleetTransport } from '../api/fleet-transport.js';
-import { requireUsable } from './clusters-file.js';
+import { kindOf } from './cluster-kind.js';
 import type { Inventory } from './inventory.js';
 
 export interface TransportsOptions {
@@ -89,9 +89,7 @@ export class Transports implements FleetTransport {
 
   #of(cluster: Cluster): FleetTransport {
     const { inventory, fleet, systemd } = this.#options;
-    const token = tokenOf(cluster);
-    requireUsable(inventory.file, token);
-    return inventory.file.machines.has(token) ? systemd : fleet;
+    return kindOf(inventory, cluster) === 'systemd' ? systemd : fleet;
   }
 }
 
@@ -106,10 +104,7 @@ export class FleetOnlyResolver implements EtcdResolver {
   }
 
   async endpoints(cluster: Cluster, options: Cancellable): Promise<URL[]> {
-    const { file } = this.#inventory;
-    const token = tokenOf(cluster);
-    requireUsable(file, token);
-    if (file.machines.has(token))
+    if (kindOf(this.#inventory, cluster) === 'systemd')
       throw new ActionError(
         'unsupported_by_cluster',
         'This cluster is one of plain systemd hosts: it has no fleet API',

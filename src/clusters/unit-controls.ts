@@ -1,5 +1,4 @@
 import type { Cluster } from '../api/cluster.js';
-import { tokenOf } from '../api/cluster.js';
 import type {
   ChangeRequest,
   PutOrder,
@@ -9,7 +8,7 @@ import type {
   UnitPut,
 } from '../api/unit-control.js';
 import type { UnitFileEntry, UnitFileOptions, UnitFiles, UnitFileText } from '../api/unit-files.js';
-import { requireUsable } from './clusters-file.js';
+import { kindOf } from './cluster-kind.js';
 import type { Inventory } from './inventory.js';
 
 export interface UnitFilesOptions {
@@ -36,15 +35,8 @@ export class UnitFilesOfClusters implements UnitFiles {
 
   #of(cluster: Cluster): UnitFiles {
     const { inventory, fleet, systemd } = this.#options;
-    return kindIn(inventory, cluster) === 'systemd' ? systemd : fleet;
+    return kindOf(inventory, cluster) === 'systemd' ? systemd : fleet;
   }
-}
-
-/** @throws ActionError `cluster_entry_invalid` */
-function kindIn({ file }: Pick<Inventory, 'file'>, cluster: Cluster): 'fleet' | 'systemd' {
-  const token = tokenOf(cluster);
-  requireUsable(file, token);
-  return file.machines.has(token) ? 'systemd' : 'fleet';
 }
 
 export interface UnitControlsOptions {
@@ -62,7 +54,7 @@ export class UnitControls implements UnitControl {
   }
 
   kindOf(cluster: Cluster): 'fleet' | 'systemd' {
-    return kindIn(this.#options.inventory, cluster);
+    return kindOf(this.#options.inventory, cluster);
   }
 
   async change(request: ChangeRequest, order: UnitOrder): Promise<UnitChange[]> {

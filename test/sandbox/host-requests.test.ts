@@ -1,6 +1,6 @@
 import test from 'ava';
 import { REQUEST_SCRIPT, REQUEST_SECTIONS } from '../../src/clusters/systemd/request-script.js';
-import { sectionsOf } from '../../src/clusters/systemd/sections.js';
+import { sectionsOf } from '../../src/api/sections.js';
 import { VERB_WORK } from '../../src/clusters/systemd/verb-script.js';
 import { SystemdCluster } from '../../src/sandbox/systemd/systemd-cluster.js';
 import { ManualClock } from '../support/manual-clock.js';

@@ -4,7 +4,7 @@ import type { RemoteShell } from '../../api/remote-shell.js';
 import type { UnitText } from '../../api/unit-control.js';
 import type { BootAge } from './machine-requests.js';
 import { CHECK_FILES_SCRIPT, CHECK_SECTIONS } from './put-script.js';
-import { sectionsOf } from './sections.js';
+import { sectionsOf } from '../../api/sections.js';
 
 /** What a machine says of new unit files. */
 export interface FileCheck {

@@ -5,7 +5,7 @@ import type { Clock } from '../../lib/clock.js';
 import { reasonOf } from '../../lib/errors.js';
 import { fieldsOf } from '../../lib/fields-of.js';
 import { REQUEST_SCRIPT, REQUEST_SECTIONS } from './request-script.js';
-import { sectionsOf } from './sections.js';
+import { sectionsOf } from '../../api/sections.js';
 
 /** What came of the work of a request on a machine. */
 export interface WorkResult {

@@ -1,4 +1,4 @@
-import { sectionsOf } from './sections.js';
+import { sectionsOf } from '../../api/sections.js';
 import { SECTIONS } from './survey-script.js';
 
 /** A unit that PID 1 has loaded. */

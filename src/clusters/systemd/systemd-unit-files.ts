@@ -16,7 +16,7 @@ import {
 } from './file-scripts.js';
 import { askMachines, missingIn, noneReached } from './machine-answers.js';
 import { enabledUnits, templateOf } from './operator-units.js';
-import { sectionsOf } from './sections.js';
+import { sectionsOf } from '../../api/sections.js';
 import { entriesIn, type UnitEntry } from './survey.js';
 import { GENERATED, OPERATOR_FOLDERS, TRANSIENT } from '../../api/operator-folders.js';
 import type { SystemdMachine } from './systemd-machine.js';

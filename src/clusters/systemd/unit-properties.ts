@@ -1,3 +1,4 @@
+import { shownNumber, shownProperties } from '../../api/shown-properties.js';
 import type { UnitCondition } from '../../api/unit-control.js';
 
 /** What `systemctl show` prints of one unit: `Name=value` lines. */
@@ -5,11 +6,7 @@ export type UnitProperties = ReadonlyMap<string, string>;
 
 /** @returns undefined when it is not what `systemctl show` prints of a unit */
 export function propertiesIn(text: string): UnitProperties | undefined {
-  const properties = new Map<string, string>();
-  for (const line of text.split('\n')) {
-    const at = line.indexOf('=');
-    if (at > 0) properties.set(line.slice(0, at), line.slice(at + 1));
-  }
+  const properties = shownProperties(text);
   return properties.has('LoadState') ? properties : undefined;
 }
 
@@ -23,11 +20,7 @@ export function eachIn(text: string): (UnitProperties | undefined)[] {
 
 export function conditionOf(properties: UnitProperties): UnitCondition {
   const text = (name: string) => properties.get(name) || null;
-  // Before 239 what is not set is the largest number.
-  const count = (name: string) => {
-    const value = properties.get(name) ?? '';
-    return /^\d{1,15}$/.test(value) ? Number(value) : null;
-  };
+  const count = (name: string) => shownNumber(properties.get(name));
   return {
     load: text('LoadState'),
     active: text('ActiveState'),

@@ -1,0 +1,14 @@
+/** The properties in what `systemctl show` prints of one unit: `Name=value` lines. */
+export function shownProperties(text: string): ReadonlyMap<string, string> {
+  const properties = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const at = line.indexOf('=');
+    if (at > 0) properties.set(line.slice(0, at), line.slice(at + 1));
+  }
+  return properties;
+}
+
+/** A number of `systemctl show`; null: it is not set (`[not set]`, or before 239 the largest number of 64 bits). */
+export function shownNumber(text: string | undefined): number | null {
+  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : null;
+}
