@@ -2,12 +2,7 @@ import test, { type ExecutionContext } from 'ava';
 import { eventually } from './support/eventually.js';
 import { noteSkipped } from './support/note-skipped.js';
 import { systemdCluster } from './support/systemd-cluster.js';
-import {
-  bootMachines,
-  machinesCanRun,
-  type SystemdMachine,
-  type SystemdMachines,
-} from './support/systemd-machines.js';
+import { machinePool, machinesCanRun, type SystemdMachine } from './support/systemd-machines.js';
 
 // Changes of units of plain systemd hosts as callers ask for them: by a message in RabbitMQ, of any worker.
 const WHAT = 'changes on clusters of plain systemd hosts';
@@ -15,23 +10,11 @@ const rabbitmqUrl = process.env.RABBITMQ_URL ?? noteSkipped(`${WHAT} over Rabbit
 const claimsUrl = process.env.ETCD_URL;
 
 if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
-  let booted: SystemdMachines;
-  let unused: Iterator<SystemdMachine>;
-  test.before(async () => {
-    booted = await bootMachines(5);
-    unused = booted.machines.values();
-  });
-  test.after.always(async () => booted?.stop());
-
-  const takeMachine = (): SystemdMachine => {
-    const { value } = unused.next();
-    if (value === undefined) throw new Error('boot more machines');
-    return value;
-  };
+  const { booted, takeMachine } = machinePool(test, 5);
 
   const world = async (t: ExecutionContext, count: number) => {
     const machines = Array.from({ length: count }, takeMachine);
-    return { machines, ...(await systemdCluster(t, rabbitmqUrl, booted, machines)) };
+    return { machines, ...(await systemdCluster(t, rabbitmqUrl, booted(), machines)) };
   };
 
   /** A service that adds a line to a file at each start, which takes a while. */

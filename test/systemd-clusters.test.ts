@@ -1,66 +1,20 @@
-import { randomUUID } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { connect } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
-import { FleetManagerClient } from '../src/client/client.js';
-import { queuesOf } from '../src/rpc/queues.js';
 import { eventually, HUNG_MS } from './support/eventually.js';
 import { noteSkipped } from './support/note-skipped.js';
-import { folder } from './support/settings.js';
-import {
-  bootMachines,
-  machinesCanRun,
-  type SystemdMachine,
-  type SystemdMachines,
-} from './support/systemd-machines.js';
-import { startWorker } from './support/worker.js';
+import { systemdCluster } from './support/systemd-cluster.js';
+import { machinePool, machinesCanRun, type SystemdMachine } from './support/systemd-machines.js';
 
 // Clusters of plain systemd hosts as callers use them: a message in RabbitMQ, and an entry of CLUSTERS_FILE.
 const WHAT = 'clusters of plain systemd hosts';
 const rabbitmqUrl = process.env.RABBITMQ_URL ?? noteSkipped(`${WHAT} over RabbitMQ`, 'RABBITMQ_URL');
 
 if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
-  let booted: SystemdMachines;
-  let unused: Iterator<SystemdMachine>;
-  test.before(async () => {
-    booted = await bootMachines(4);
-    unused = booted.machines.values();
-  });
-  test.after.always(async () => booted?.stop());
-
-  const takeMachine = (): SystemdMachine => {
-    const { value } = unused.next();
-    if (value === undefined) throw new Error('boot more machines');
-    return value;
-  };
+  const { booted, takeMachine } = machinePool(test, 4);
 
   /** A service with a cluster `lab` of these machines. */
   const world = async (t: ExecutionContext, machines: readonly SystemdMachine[]) => {
-    const file = join(await folder(t), 'clusters.yaml');
-    const entryOf = (listed: readonly SystemdMachine[]) =>
-      `lab:\n  kind: systemd\n  machines:\n${listed
-        .map(({ address }, index) => `    - { host: ${address}, metadata: { number: "${index + 1}" } }\n`)
-        .join('')}`;
-    await writeFile(file, entryOf(machines));
-    const queue = `systemd_${randomUUID()}`;
-    const client = new FleetManagerClient({ urls: [rabbitmqUrl], queue });
-    t.teardown(async () => {
-      await client.close();
-      const connection = await connect(rabbitmqUrl);
-      const channel = await connection.createChannel();
-      for (const name of queuesOf(queue)) await channel.deleteQueue(name);
-      await connection.close();
-    });
-    const worker = await startWorker(t, {
-      ...booted.env,
-      AMQP_URL: rabbitmqUrl,
-      QUEUE_NAME: queue,
-      CLUSTERS_FILE: file,
-      ALLOWED_HOSTS: '10.64.0.0/10',
-    });
-    const lab = { cluster: 'lab', timeoutMs: HUNG_MS };
-    return { lab, client, worker, rewrite: async (text: string) => writeFile(file, text), entryOf };
+    const cluster = await systemdCluster(t, rabbitmqUrl, booted(), machines);
+    return { ...cluster, worker: await cluster.start({ SSH_SUDO: 'false' }) };
   };
 
   const unitFile = (name: string) =>

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
+import type { TestFn } from 'ava';
 import { Semaphore } from '../../src/lib/semaphore.js';
 import type { Machine } from '../../src/plugin.js';
 import { eventually } from './eventually.js';
@@ -101,6 +102,31 @@ export async function bootMachines(
     await stop();
     throw error;
   }
+}
+
+/** Machines for the tests of a file, each of which takes its own: they are booted before the tests, and end after them. */
+export function machinePool(
+  test: Pick<TestFn, 'before' | 'after'>,
+  count: number,
+): { booted: () => SystemdMachines; takeMachine: () => SystemdMachine } {
+  let pool: SystemdMachines | undefined;
+  let unused: Iterator<SystemdMachine> | undefined;
+  test.before(async () => {
+    pool = await bootMachines(count);
+    unused = pool.machines.values();
+  });
+  test.after.always(async () => pool?.stop());
+  return {
+    booted: () => {
+      if (pool === undefined) throw new Error('the machines are not booted yet');
+      return pool;
+    },
+    takeMachine: () => {
+      const machine = unused?.next().value;
+      if (machine === undefined) throw new Error('boot more machines');
+      return machine;
+    },
+  };
 }
 
 /** What `scripts/machines run` prints first. */

@@ -5,32 +5,15 @@ import type { PutOrder, UnitPut } from '../../../src/api/unit-control.js';
 import { systemClock } from '../../../src/lib/clock.js';
 import { actionRequest } from '../../support/action-request.js';
 import { HUNG_MS } from '../../support/eventually.js';
-import {
-  bootMachines,
-  machinesCanRun,
-  type SystemdMachine,
-  type SystemdMachines,
-} from '../../support/systemd-machines.js';
+import { machinePool, machinesCanRun } from '../../support/systemd-machines.js';
 import { clusterOf } from './machines-as-clusters.js';
 
 if (await machinesCanRun('unit files on systemd machines')) {
-  let booted: SystemdMachines;
-  let unused: Iterator<SystemdMachine>;
-  test.before(async () => {
-    booted = await bootMachines(5);
-    unused = booted.machines.values();
-  });
-  test.after.always(async () => booted?.stop());
-
-  const takeMachine = (): SystemdMachine => {
-    const { value } = unused.next();
-    if (value === undefined) throw new Error('boot more machines');
-    return value;
-  };
+  const { booted, takeMachine } = machinePool(test, 5);
 
   const world = async (t: ExecutionContext, count = 1) => {
     const machines = Array.from({ length: count }, takeMachine);
-    const { control, transport, cluster, files } = await clusterOf(t, booted, machines, { sudo: true });
+    const { control, transport, cluster, files } = await clusterOf(t, booted(), machines, { sudo: true });
     const [machine] = machines;
     if (machine === undefined) throw new Error('no machine');
     const requestOf = (key: string = randomUUID(), repeated = false) => ({

@@ -4,33 +4,16 @@ import type { ChangeRequest, UnitChange, UnitOrder } from '../../../src/api/unit
 import { systemClock } from '../../../src/lib/clock.js';
 import { actionRequest } from '../../support/action-request.js';
 import { eventually, HUNG_MS } from '../../support/eventually.js';
-import {
-  bootMachines,
-  machinesCanRun,
-  type SystemdMachine,
-  type SystemdMachines,
-} from '../../support/systemd-machines.js';
+import { machinePool, machinesCanRun } from '../../support/systemd-machines.js';
 import { clusterOf } from './machines-as-clusters.js';
 
 if (await machinesCanRun('changes of units on systemd machines')) {
-  let booted: SystemdMachines;
-  let unused: Iterator<SystemdMachine>;
-  test.before(async () => {
-    booted = await bootMachines(5);
-    unused = booted.machines.values();
-  });
-  test.after.always(async () => booted?.stop());
-
-  const takeMachine = (): SystemdMachine => {
-    const { value } = unused.next();
-    if (value === undefined) throw new Error('boot more machines');
-    return value;
-  };
+  const { booted, takeMachine } = machinePool(test, 5);
 
   /** Machines on which units can be changed; each start of a unit of `write` adds a line to a file. */
   const world = async (t: ExecutionContext, count = 1) => {
     const machines = Array.from({ length: count }, takeMachine);
-    const { control, cluster } = await clusterOf(t, booted, machines, { sudo: true });
+    const { control, cluster } = await clusterOf(t, booted(), machines, { sudo: true });
     const [machine] = machines;
     if (machine === undefined) throw new Error('no machine');
     const requestOf = (given: Partial<ChangeRequest> = {}): ChangeRequest => ({
