@@ -19,39 +19,41 @@ const batch = fc.oneof(
 const keyOf = ({ unit, machineID }: Target) => `${unit} ${machineID}`;
 
 test('a plan has every target once, in batches of the size that was asked for', (t) => {
-  fc.assert(
-    fc.property(targets, batch, fc.constantFrom(...OPERATIONS), (given, size, operation) => {
-      const plan = planOf(operation, given, size, undefined);
-      if (new Set(plan.targets.map(keyOf)).size !== given.length) return false;
-      const due = plan.targets.filter((each) => each.batch > 0);
-      const most = size.endsWith('%')
-        ? Math.max(1, Math.ceil((due.length * Number.parseInt(size, 10)) / 100))
-        : Number(size);
-      const counts = Array.from({ length: plan.batches }, (_, index) => {
-        return due.filter((each) => each.batch === index + 1).length;
-      });
-      const isFull = counts.every((count, index) =>
-        index < counts.length - 1 ? count === most : count >= 1,
-      );
-      return isFull && counts.reduce((sum, count) => sum + count, 0) === due.length;
-    }),
+  t.notThrows(() =>
+    fc.assert(
+      fc.property(targets, batch, fc.constantFrom(...OPERATIONS), (given, size, operation) => {
+        const plan = planOf(operation, given, size, undefined);
+        if (new Set(plan.targets.map(keyOf)).size !== given.length) return false;
+        const due = plan.targets.filter((each) => each.batch > 0);
+        const most = size.endsWith('%')
+          ? Math.max(1, Math.ceil((due.length * Number.parseInt(size, 10)) / 100))
+          : Number(size);
+        const counts = Array.from({ length: plan.batches }, (_, index) => {
+          return due.filter((each) => each.batch === index + 1).length;
+        });
+        const isFull = counts.every((count, index) =>
+          index < counts.length - 1 ? count === most : count >= 1,
+        );
+        return isFull && counts.reduce((sum, count) => sum + count, 0) === due.length;
+      }),
+    ),
   );
-  t.pass();
 });
 
 test('a batch has a unit on several machines only when fewer units than its size are left', (t) => {
-  fc.assert(
-    fc.property(targets, batch, (given, size) => {
-      const plan = planOf('put', given, size, 'text');
-      return Array.from({ length: plan.batches }, (_, index) => index + 1).every((number) => {
-        const left = plan.targets.filter((each) => each.batch >= number);
-        const own = left.filter((each) => each.batch === number);
-        const units = (of: readonly Target[]) => new Set(of.map(({ unit }) => unit)).size;
-        return units(own) === own.length || units(left) < own.length;
-      });
-    }),
+  t.notThrows(() =>
+    fc.assert(
+      fc.property(targets, batch, (given, size) => {
+        const plan = planOf('put', given, size, 'text');
+        return Array.from({ length: plan.batches }, (_, index) => index + 1).every((number) => {
+          const left = plan.targets.filter((each) => each.batch >= number);
+          const own = left.filter((each) => each.batch === number);
+          const units = (of: readonly Target[]) => new Set(of.map(({ unit }) => unit)).size;
+          return units(own) === own.length || units(left) < own.length;
+        });
+      }),
+    ),
   );
-  t.pass();
 });
 
 test('the hash of a plan is the same in any order of what the cluster lists, and another one for anything that matters', (t) => {
