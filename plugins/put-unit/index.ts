@@ -45,7 +45,7 @@ export default defineAction({
       .oneOf(['none', 'restart', 'start'] as const)
       .default('restart')
       .meta({ description: 'restart: active units are restarted; start: the others are started too; none.' }),
-    dry_run: boolean().default(false).meta({ description: 'Only checks, and shows what would change.' }),
+    dry_run: boolean().default(false).meta({ description: 'Only checks, and shows the difference.' }),
     settle_seconds: number()
       .integer()
       .min(0)
@@ -64,6 +64,9 @@ export default defineAction({
       .nullable()
       .defined()
       .meta({ description: 'The text that was there; null: there was no file.' }),
+    diff: string().nullable().defined().meta({
+      description: 'The difference, in the unified format, cut after 16 KiB; null: the text is the same.',
+    }),
     warnings: array(string().required()).required().meta({
       description: 'What systemd, or a check of what fleet keeps, says of the new file, and yet accepts.',
     }),

@@ -101,6 +101,8 @@ export interface UnitPut extends UnitChange {
   unit: string;
   /** The text that was there; null: there was no file. */
   replaced: string | null;
+  /** From that to the new text, in the unified format, at most 16 KiB; null: they are the same. */
+  diff: string | null;
   /** What systemd says of the new file, and yet accepts. */
   warnings: string[];
 }

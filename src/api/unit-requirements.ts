@@ -71,17 +71,21 @@ export function machinesMeeting<M extends Pick<Machine, 'id' | 'metadata'>>(
  */
 const MAX_REPLACED = 512;
 
-/** The values of one option, with specifiers replaced; one line may have several: `"region=eu" "role=web"`. */
+/** The values of one option, with specifiers replaced. */
 function valuesOf({ name, options }: UnitFile, option: string): string[] {
   const stem = name.slice(0, name.lastIndexOf('.'));
   const [prefix = '', instance = ''] = stem.split(/@(.*)/s);
   const specifiers: Record<string, string> = { n: name, N: stem, p: prefix, i: instance };
+  return requirementValues(options, option).map((value, index) =>
+    index >= MAX_REPLACED || value.length > MAX_REPLACED
+      ? value
+      : value.replace(/%([nNpi])/g, (_, letter: string) => specifiers[letter] ?? ''),
+  );
+}
+
+/** The values of one option of `[X-Fleet]`, as they are written; one line may have several: `"region=eu" "role=web"`. */
+export function requirementValues(options: readonly UnitOption[], option: string): string[] {
   return options
     .filter((each) => each.section === 'X-Fleet' && each.name === option)
-    .flatMap(({ value }) => (/^".*"$/.test(value) ? value.slice(1, -1).split(/" +"/) : [value]))
-    .map((value, index) =>
-      index >= MAX_REPLACED || value.length > MAX_REPLACED
-        ? value
-        : value.replace(/%([nNpi])/g, (_, letter: string) => specifiers[letter] ?? ''),
-    );
+    .flatMap(({ value }) => (/^".*"$/.test(value) ? value.slice(1, -1).split(/" +"/) : [value]));
 }

@@ -563,7 +563,7 @@ export interface ServiceActions {
       machine_ids?: string[];
       /** restart: active units are restarted; start: the others are started too; none. */
       activate?: 'none' | 'restart' | 'start';
-      /** Only checks, and shows what would change. */
+      /** Only checks, and shows the difference. */
       dry_run?: boolean;
       /** How long a unit must stay active with its new file, in seconds. */
       settle_seconds?: number;
@@ -634,6 +634,8 @@ export interface ServiceActions {
         } | null;
         /** The text that was there; null: there was no file. */
         replaced: string | null;
+        /** The difference, in the unified format, cut after 16 KiB; null: the text is the same. */
+        diff: string | null;
         /** What systemd, or a check of what fleet keeps, says of the new file, and yet accepts. */
         warnings: string[];
         /** The unit of this file. */

@@ -1,6 +1,7 @@
 import { channel } from 'node:diagnostics_channel';
 import { createRequire } from 'node:module';
 import type * as opentelemetry from '@opentelemetry/api';
+import type * as diff from 'diff';
 import type * as fastify from 'fastify';
 import type * as ky from 'ky';
 import type * as ssh2 from 'ssh2';
@@ -9,6 +10,7 @@ import type * as undici from 'undici';
 /** The packages that the service does not need to consume requests. Loaded at the start, they would make it twice as long. */
 interface Packages {
   '@opentelemetry/api': typeof opentelemetry;
+  diff: typeof diff;
   fastify: typeof fastify;
   ky: typeof ky;
   ssh2: typeof ssh2;

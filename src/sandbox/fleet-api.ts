@@ -1,3 +1,4 @@
+import { conflictInRequirements } from '../api/fleet-unit-rules.js';
 import { isTemplateName, isUnitName } from '../api/grammar.js';
 import {
   DESIRED_STATES,
@@ -11,7 +12,6 @@ import { fieldsOf } from '../lib/fields-of.js';
 import type { ClusterState } from './cluster.js';
 import type { SandboxResponse, SandboxOutcome, SandboxRequest } from './loopback-service.js';
 import { pageOf, readPageToken } from './paging.js';
-import { optionProblem } from './scheduling.js';
 import { unitFileHash } from '../api/unit-file.js';
 
 const ROOT = '/fleet/v1';
@@ -136,7 +136,12 @@ function putUnit(
   if (existing === undefined && options.length === 0)
     return failure(409, 'unit does not exist and options field empty');
   const differs = existing === undefined || unitFileHash(options) !== unitFileHash(existing.options);
-  if (options.length > 0 && differs) return createUnit(cluster, name, options, desiredState);
+  if (options.length > 0 && differs) {
+    // fleet checks the options of a new unit only.
+    const conflict = existing === undefined ? conflictInRequirements(options) : undefined;
+    if (conflict !== undefined) return failure(400, conflict);
+    return createUnit(cluster, name, options, desiredState);
+  }
 
   if (desiredState === '') return failure(409, 'must provide DesiredState to update existing unit');
   if (isTemplateName(name) && desiredState !== 'inactive')
@@ -153,8 +158,6 @@ function createUnit(
   options: readonly UnitOption[],
   desiredState: string,
 ): SandboxResponse {
-  const refusal = optionProblem({ name, options });
-  if (refusal !== undefined) return failure(400, refusal);
   if (desiredState !== '' && !DESIRED_STATES.some((state) => state === desiredState)) return failure(500);
   cluster.setUnit(name, { options, desiredState: desiredState === '' ? 'inactive' : desiredState });
   return { status: 201 };

@@ -46,9 +46,9 @@ const world = async (
     changes: async (more: object = {}, options: { repeated?: boolean } = {}) =>
       ((await run({ ...parameters, ...more }, options)) as { changes: UnitPut[] }).changes,
     failure: async (more: object = {}, options: { repeated?: boolean } = {}) =>
-      t.throwsAsync<Error & { code: string; details: { changes: UnitPut[] } }>(async () =>
-        run({ ...parameters, ...more }, options),
-      ),
+      t.throwsAsync<
+        Error & { code: string; details: { changes: UnitPut[]; unit?: string; problems?: string[] } }
+      >(async () => run({ ...parameters, ...more }, options)),
   };
 };
 
@@ -151,10 +151,14 @@ test('put_unit replaces the file of a unit that fleet has, keeps its desired sta
     did: 'replaced',
     replaced: `[Service]\nExecStart=/bin/web\n\n[X-Fleet]\nMachineID=${MACHINE_A}\n`,
   });
+  t.regex(plan?.diff ?? '', /^--- web\.service\n\+\+\+ web\.service\n/);
+  t.deepEqual(plan?.diff?.match(/^[+-]\w.*$/gm), ['-ExecStart=/bin/web', '+ExecStart=/bin/web --new']);
   t.is(orders(), 0);
   t.like((await changes({ text: TEXT }))[0], { did: 'replaced', after: { active: 'active' }, error: null });
   t.is(shown()?.options[0]?.value, '/bin/web --new');
   t.like((await changes({ text: TEXT }))[0], { did: 'nothing' });
+  t.log('fleet keeps no comments, so a comment more is no difference');
+  t.like((await changes({ text: `# why\n${TEXT}`, dry_run: true }))[0], { did: 'nothing', diff: null });
   const [made] = await changes({ unit_name: 'new.service', text: TEXT });
   t.like(made, { did: 'created', replaced: null, error: null });
   t.is(shown('new.service')?.desiredState, 'inactive');
@@ -206,6 +210,14 @@ test('put_unit refuses what fleet would not keep, and stops at the first file th
     (await failure({ unit_name: 'x@.service', text: TEXT, activate: 'start' })).code,
     'invalid_parameters',
   );
+  for (const [lines, problems] of [
+    ['MachineId=1\nGlobals=true', ['[X-Fleet] has no option MachineId', '[X-Fleet] has no option Globals']],
+    ['Global=true\nMachineOf=web.service', ['[X-Fleet]: Global cannot be used with MachineOf']],
+  ] as const) {
+    const refused = await failure({ text: `[Service]\nExecStart=/bin/web\n\n[X-Fleet]\n${lines}\n` });
+    t.is(refused.code, 'unit_file_invalid');
+    t.deepEqual(refused.details, { unit: UNIT, problems: [...problems] });
+  }
   t.is(orders(), 0);
   t.like((await changes({ unit_name: 'x@.service', text: TEXT }))[0], { did: 'created' });
   const end = cluster.fail({ kind: '500', method: 'PUT', path: /b\.service/ });

@@ -1,5 +1,4 @@
 import { ActionError } from '../../api/action-error.js';
-import { fleetUnitOptions } from '../../api/fleet-unit-text.js';
 import { DESIRED_STATES } from '../../api/fleet-transport.js';
 import type { DesiredState, FleetTransport, Machine, Unit, UnitState } from '../../api/fleet-transport.js';
 import { isTemplateName } from '../../api/grammar.js';
@@ -14,13 +13,14 @@ import type {
   UnitPut,
   UnitVerb,
 } from '../../api/unit-control.js';
-import { unitFileHash, unitFileText } from '../../api/unit-file.js';
+import { unitFileHash } from '../../api/unit-file.js';
 import { isGlobalUnit } from '../../api/unit-requirements.js';
 import type { Clock } from '../../lib/clock.js';
 import { reasonOf } from '../../lib/errors.js';
 import { allMade } from '../unit-changes.js';
 import { readBootAge } from '../systemd/machine-requests.js';
 import { type AgedMachine, onMachines } from '../systemd/unit-verbs.js';
+import { type FleetUnitFile, readFleetUnitFile, replacedBy } from './file-check.js';
 import { conditionOn, hasArrived, mayRun, type Shown } from './fleet-evidence.js';
 
 export interface FleetUnitControlOptions {
@@ -49,13 +49,6 @@ const RESERVE_MS = 1_500;
 const AT_ONCE = 64;
 /** How long it may take to put a unit back as it was, in milliseconds. */
 const TAKE_BACK_MS = 10_000;
-
-interface FleetFile {
-  unit: string;
-  options: Unit['options'];
-  /** What fleet keeps otherwise than it is written. */
-  warnings: string[];
-}
 
 /**
  * Changes units of fleet clusters: by orders to fleet, which are proven by the states that its machines report, and, where fleet has no
@@ -90,7 +83,7 @@ export class FleetUnitControl {
     const { fleet } = this.#options;
     const { cluster, signal } = request;
     // All are read before the first one is written.
-    const files = order.files.map(({ unit, text }) => ({ unit, ...optionsOf(unit, text) }));
+    const files = order.files.map(readFleetUnitFile);
     const present = await mapLimited(order.files, AT_ONCE, async ({ unit }) =>
       fleet.unit(cluster, unit, { signal }),
     );
@@ -160,7 +153,7 @@ export class FleetUnitControl {
   async #putOrFailed(
     request: ChangeRequest,
     order: PutOrder,
-    file: FleetFile,
+    file: FleetUnitFile,
     present: Unit | undefined,
   ): Promise<UnitPut> {
     try {
@@ -176,7 +169,7 @@ export class FleetUnitControl {
         after: null,
         took_ms: 0,
         error: { code, message: reasonOf(error) },
-        replaced: present === undefined ? null : unitFileText(present.options),
+        ...replacedBy(file, present),
         warnings: file.warnings,
       };
     }
@@ -185,11 +178,12 @@ export class FleetUnitControl {
   async #putOne(
     request: ChangeRequest,
     { activate, dryRun = false, timeoutMs = WAIT_MS, settleMs = 0 }: PutOrder,
-    { unit: name, options, warnings }: FleetFile,
+    file: FleetUnitFile,
     present: Unit | undefined,
   ): Promise<UnitPut> {
     const { fleet, clock } = this.#options;
     const { cluster, signal, repeated } = request;
+    const { unit: name, options } = file;
     const isSame = present !== undefined && unitFileHash(present.options) === unitFileHash(options);
     const kept = isDesired(present?.desiredState) ? present.desiredState : 'inactive';
     const state: DesiredState = activate === 'start' ? 'launched' : kept;
@@ -202,8 +196,8 @@ export class FleetUnitControl {
       after: null,
       took_ms: 0,
       error: null,
-      replaced: present === undefined ? null : unitFileText(present.options),
-      warnings,
+      ...replacedBy(file, present),
+      warnings: file.warnings,
     };
     const isKept = isSame && state === kept;
     // An earlier delivery may have written it and not waited: then it is not known yet whether the unit runs.
@@ -494,22 +488,4 @@ function failureOf(
   if (verb === 'load')
     return { code: 'unit_not_scheduled', message: `fleet did not load ${unit} to a machine ${within}` };
   return { code: 'unit_did_not_stop', message: `fleet did not show ${unit} to be stopped ${within}` };
-}
-
-/** @throws ActionError `unit_file_invalid`: fleet cannot keep it */
-function optionsOf(unit: string, text: string): Omit<FleetFile, 'unit'> {
-  const { options, problems } = fleetUnitOptions(text);
-  const refused = problems.find(({ isRefused }) => isRefused);
-  if (refused !== undefined)
-    throw new ActionError(
-      'unit_file_invalid',
-      `Nothing was changed: fleet cannot keep the file of ${unit}: line ${refused.line}: ${refused.problem}`,
-    );
-  // fleet takes a file without options as an order to change the state alone, and keeps the old file.
-  if (options.length === 0)
-    throw new ActionError(
-      'unit_file_invalid',
-      `Nothing was changed: the file of ${unit} has no options, and fleet keeps no such file`,
-    );
-  return { options, warnings: problems.map(({ line, problem }) => `line ${line}: ${problem}`) };
 }

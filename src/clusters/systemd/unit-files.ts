@@ -7,6 +7,7 @@ import type { RemoteShell } from '../../api/remote-shell.js';
 import type { PutOrder, UnitChange, UnitOrder, UnitPut, UnitText } from '../../api/unit-control.js';
 import type { Clock } from '../../lib/clock.js';
 import { reasonOf } from '../../lib/errors.js';
+import { unitDiff } from '../unit-diff.js';
 import { checkFiles, type FileCheck } from './file-check.js';
 import { doOnce, workKey, type WorkResult } from './machine-requests.js';
 import { DESTROY_WORK, PUT_WORK } from './put-script.js';
@@ -143,6 +144,7 @@ function planned({ machine, check }: Checked, { unit, text }: UnitText, index: n
     took_ms: 0,
     error: null,
     replaced: present?.toString() ?? null,
+    diff: unitDiff(unit, present?.toString() ?? null, text),
     warnings: check.warnings,
   };
 }

@@ -54,6 +54,7 @@ if (await machinesCanRun('unit files on systemd machines')) {
     t.log('a dry run');
     const [plan] = await put({ files: [{ unit, text: sleeping() }], dryRun: true });
     t.like(plan, { did: 'created', replaced: null, error: null });
+    t.regex(plan?.diff ?? '', /^--- \/dev\/null\n/);
     t.is((await fileOf(unit)).trim(), 'none');
     t.log('new and started');
     const [made] = await put({ files: [{ unit, text: sleeping() }], activate: 'start' });
@@ -62,7 +63,7 @@ if (await machinesCanRun('unit files on systemd machines')) {
     t.is(await activeOf(unit), 'active');
     t.log('the same once more');
     const [same] = await put({ files: [{ unit, text: sleeping() }], activate: 'none' });
-    t.like(same, { did: 'nothing', replaced: sleeping() });
+    t.like(same, { did: 'nothing', replaced: sleeping(), diff: null });
     t.log('with what systemd does not accept');
     const wrong = await t.throwsAsync(put({ files: [{ unit, text: '[Service]\nExecStart=relative\n' }] }), {
       code: 'unit_file_invalid',
@@ -71,6 +72,7 @@ if (await machinesCanRun('unit files on systemd machines')) {
     t.is(await fileOf(unit), sleeping());
     t.log('with what it only warns of');
     const [warned] = await put({ files: [{ unit, text: sleeping('NoSuchKey=1') }], dryRun: true });
+    t.deepEqual(warned?.diff?.match(/^[+-]\w.*$/gm), ['+NoSuchKey=1']);
     t.regex(warned?.warnings.join('\n') ?? '', /NoSuchKey/);
     t.log('with what does not run, beside one that does');
     const files = [
