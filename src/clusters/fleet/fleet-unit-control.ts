@@ -19,7 +19,8 @@ import type { Clock } from '../../lib/clock.js';
 import { reasonOf } from '../../lib/errors.js';
 import { allMade } from '../unit-changes.js';
 import { readBootAge } from '../systemd/machine-requests.js';
-import { type AgedMachine, onMachines } from '../systemd/unit-verbs.js';
+import type { AgedMachine } from '../systemd/once-on-machines.js';
+import { changeOn } from '../systemd/unit-verbs.js';
 import { type FleetUnitFile, readFleetUnitFile, replacedBy } from './file-check.js';
 import { conditionOn, hasArrived, mayRun, type Shown } from './fleet-evidence.js';
 
@@ -281,7 +282,7 @@ export class FleetUnitControl {
       }
     });
     const asked = aged.flatMap((each) => ('age' in each ? [each] : []));
-    const changed = await onMachines(this.#options, request, order, asked);
+    const changed = await changeOn(this.#options, request, order, asked);
     return [...changed, ...aged.flatMap((each) => ('age' in each ? [] : [each]))];
   }
 

@@ -4,8 +4,8 @@ import type { UnreachableHost, Warn } from '../../api/warn.js';
 import { reasonOf } from '../../lib/errors.js';
 import type { SystemdMachine } from './systemd-machine.js';
 
-/** How many machines are asked at the same time. */
-const AT_ONCE = 64;
+/** How many machines are asked, or changed, at the same time. */
+export const AT_ONCE = 64;
 
 export interface MachineAnswers<Answer> {
   /** In the order of the inventory. */

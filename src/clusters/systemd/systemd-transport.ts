@@ -29,7 +29,7 @@ import { allUnits, type MachineUnit, operatorUnits } from './operator-units.js';
 import type { Survey } from './survey.js';
 import type { SystemdMachine } from './systemd-machine.js';
 import type { SystemdUnitControl } from './systemd-unit-control.js';
-import type { MachineRequest } from './unit-verbs.js';
+import type { MachineRequest } from './once-on-machines.js';
 
 export interface SystemdTransportOptions {
   shell: RemoteShell;

@@ -9,8 +9,10 @@ import { noneReached } from './machine-answers.js';
 import { surveyMachines, type SurveyedMachine, type Surveys } from './machine-surveys.js';
 import { operatorUnits } from './operator-units.js';
 import type { SystemdMachine } from './systemd-machine.js';
-import { destroyOn, putFiles } from './unit-files.js';
-import { type MachineRequest, onMachines } from './unit-verbs.js';
+import { destroyOn } from './destroy-file.js';
+import { putOn } from './put-files.js';
+import type { AgedMachine, MachineRequest } from './once-on-machines.js';
+import { changeOn } from './unit-verbs.js';
 
 export interface SystemdUnitControlOptions {
   shell: RemoteShell;
@@ -28,19 +30,15 @@ export class SystemdUnitControl {
   }
 
   async change(request: MachineRequest, order: UnitOrder): Promise<UnitChange[]> {
-    const { unit, verb, machines: named } = order;
+    const { unit, verb } = order;
     if (verb === 'load' || verb === 'unload')
       throw new ActionError(
         'unsupported_by_cluster',
         `${unit} was not changed: to ${verb} a unit is an order to fleet, and this cluster is one of plain systemd hosts. Stop or start it instead`,
       );
-    const surveys = await this.#surveys(request);
-    const chosen = named === undefined ? machinesWith(unit, surveys) : machinesNamed(named, surveys);
-    const aged = chosen.map(({ machine, survey }) => ({ machine, age: survey }));
-    const changes = await onMachines(this.#options, request, order, aged);
-    // What the survey does not list may be a unit of the distribution, on some of the machines.
-    const knowing = changes.filter(({ error }) => error?.code !== 'unit_not_found');
-    return allMade(order, named === undefined && knowing.length > 0 ? knowing : changes);
+    return this.#onChosen(request, order, async (machines) =>
+      changeOn(this.#options, request, order, machines),
+    );
   }
 
   async put(request: MachineRequest, order: PutOrder): Promise<UnitPut[]> {
@@ -51,20 +49,30 @@ export class SystemdUnitControl {
         : machinesNamed(order.machines, surveys);
     const machines = chosen.map(({ machine }) => machine);
     const unit = order.files.map((file) => file.unit).join(', ');
-    return allMade({ unit, verb: 'put' }, await putFiles(this.#options, request, order, machines));
+    return allMade({ unit, verb: 'put' }, await putOn(this.#options, request, order, machines));
   }
 
   async destroy(
     request: MachineRequest,
     order: Pick<UnitOrder, 'unit' | 'machines' | 'timeoutMs'>,
   ): Promise<UnitChange[]> {
-    const { unit, machines: named } = order;
+    return this.#onChosen(request, { ...order, verb: 'destroy' }, async (machines) =>
+      destroyOn(this.#options, request, order, machines),
+    );
+  }
+
+  /** Changes a unit on the machines that the order names, or that have it. */
+  async #onChosen(
+    request: MachineRequest,
+    { unit, verb, machines: named }: { unit: string; verb: string; machines?: UnitOrder['machines'] },
+    make: (machines: AgedMachine[]) => Promise<UnitChange[]>,
+  ): Promise<UnitChange[]> {
     const surveys = await this.#surveys(request);
     const chosen = named === undefined ? machinesWith(unit, surveys) : machinesNamed(named, surveys);
-    const aged = chosen.map(({ machine, survey }) => ({ machine, age: survey }));
-    const changes = await destroyOn(this.#options, request, order, aged);
+    const changes = await make(chosen.map(({ machine, survey }) => ({ machine, age: survey })));
+    // What the survey does not list may be a unit of the distribution, on some of the machines.
     const knowing = changes.filter(({ error }) => error?.code !== 'unit_not_found');
-    return allMade({ unit, verb: 'destroy' }, named === undefined && knowing.length > 0 ? knowing : changes);
+    return allMade({ unit, verb }, named === undefined && knowing.length > 0 ? knowing : changes);
   }
 
   async #surveys({ cluster, signal }: MachineRequest): Promise<Surveys> {

@@ -1,5 +1,6 @@
 import type { UnitChange, UnitVerb } from '../../api/unit-control.js';
 import type { WorkResult } from './machine-requests.js';
+import { DENIED, endOf } from './work-end.js';
 import { conditionOf, propertiesIn, type UnitProperties } from './unit-properties.js';
 
 /** What came of a verb on one machine. */
@@ -31,10 +32,7 @@ export function verbOutcome(unit: string, verb: Verb, result: WorkResult): VerbO
     after: now === undefined ? null : conditionOf(now),
     took_ms: result.tookMs,
   };
-  const judged =
-    result.outcome !== 'ended' || result.status === undefined || !before || !after
-      ? unfinished(unit, result)
-      : judge({ ...result, unit, verb, status: result.status, before, after, later });
+  const judged = judgementOf(unit, verb, result, { before, after, later });
   const { did = 'nothing' } = judged;
   return {
     ...seen,
@@ -43,25 +41,21 @@ export function verbOutcome(unit: string, verb: Verb, result: WorkResult): VerbO
   };
 }
 
-function unfinished(unit: string, { outcome, wasRebooted, output }: WorkResult): Judgement {
-  if (outcome === 'refused')
-    return DENIED.test(output)
-      ? failed('not_permitted', `The login of the service may not change ${unit}: ${output}`)
-      : failed('command_failed', `systemd did not begin the change of ${unit}: ${output}`);
-  const how =
-    outcome === 'running'
-      ? 'the machine is still at it'
-      : wasRebooted
-        ? 'the machine was rebooted in the middle of it'
-        : 'it was ended in the middle, and not by systemd';
-  return failed('outcome_unknown', `It is not known what came of the change of ${unit}: ${how}`);
-}
-
-/** systemd's words for what the login may not do. */
-export const DENIED = /Access denied|Interactive authentication required|Permission denied/;
-
-function judge(seen: Evidence): Judgement {
-  return refusal(seen) ?? JUDGES[seen.verb](seen);
+function judgementOf(
+  unit: string,
+  verb: Verb,
+  result: WorkResult,
+  { before, after, later }: Record<'before' | 'after' | 'later', UnitProperties | undefined>,
+): Judgement {
+  const end = endOf(unit, result);
+  if ('code' in end) return end;
+  if (before === undefined || after === undefined)
+    return failed(
+      'outcome_unknown',
+      `It is not known what came of the change of ${unit}: the machine could not keep what systemd said of it`,
+    );
+  const seen = { ...result, ...end, unit, verb, before, after, later };
+  return refusal(seen) ?? JUDGES[verb](seen);
 }
 
 /** What systemctl says, in English, of what it did not do (systemd 219 to 252). */

@@ -1,21 +1,20 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { ActionError } from '../../api/action-error.js';
 import type { Machine } from '../../api/fleet-transport.js';
-import { isTemplateName } from '../../api/grammar.js';
 import { mapLimited } from '../../api/map-limited.js';
 import type { RemoteShell } from '../../api/remote-shell.js';
-import type { PutOrder, UnitChange, UnitOrder, UnitPut, UnitText } from '../../api/unit-control.js';
+import type { PutOrder, UnitPut, UnitText } from '../../api/unit-control.js';
 import type { Clock } from '../../lib/clock.js';
 import { reasonOf } from '../../lib/errors.js';
 import { unitDiff } from '../unit-diff.js';
 import { checkFiles, type FileCheck } from './file-check.js';
-import { doOnce, workKey, type WorkResult } from './machine-requests.js';
-import { DESTROY_WORK, PUT_WORK } from './put-script.js';
-import { DENIED } from './verb-outcome.js';
-import { conditionOf, eachIn, propertiesIn } from './unit-properties.js';
-import { type AgedMachine, type MachineRequest, notMade, requireKey, waitMsOf } from './unit-verbs.js';
+import { AT_ONCE } from './machine-answers.js';
+import type { WorkResult } from './machine-requests.js';
+import { type MachineRequest, onceOnMachines } from './once-on-machines.js';
+import { PUT_WORK } from './put-script.js';
+import { conditionOf, eachIn } from './unit-properties.js';
+import { endOf } from './work-end.js';
 
-const AT_ONCE = 64;
 const SETTLE_MS = 2_000;
 /** The longest texts of one order together, in bytes: they travel in one argument of a command, which has at most 128 KiB. */
 const MOST_BYTES = 80 * 1024;
@@ -29,14 +28,13 @@ interface Checked {
  * Writes unit files on machines, when every machine accepts them.
  * @throws ActionError that says what a machine has against them; nothing was changed
  */
-export async function putFiles(
+export async function putOn(
   { shell, clock }: { shell: RemoteShell; clock: Clock },
   request: MachineRequest,
   order: PutOrder,
   machines: readonly Machine[],
 ): Promise<UnitPut[]> {
   const { files, activate, dryRun = false, settleMs = SETTLE_MS, timeoutMs } = order;
-  requireKey(request, files.map(({ unit }) => unit).join(', '));
   requireShort(files);
   const checked = await mapLimited(machines, AT_ONCE, async (machine): Promise<Checked> => {
     return { machine, check: await checkFiles(shell, machine.primaryIP ?? '', files, request.signal) };
@@ -44,40 +42,34 @@ export async function putFiles(
   if (request.repeated && !dryRun) requireAcceptedAgain(checked);
   else requireAccepted(checked);
   if (dryRun) return checked.flatMap((each) => files.map((file, index) => planned(each, file, index)));
-  const name = request.key ?? randomUUID();
   const units = files.map(({ unit }) => unit);
-  const puts = await mapLimited(checked, AT_ONCE, async ({ machine, check }) => {
-    const { id, primaryIP: host } = machine;
-    const sums = check.present.map((text) => (text === null ? 'none' : sha256(text)));
-    const args = files.flatMap(({ unit, text }, index) => [
-      unit,
-      sums[index] ?? 'none',
-      Buffer.from(text).toString('base64'),
-    ]);
-    try {
-      const result = await doOnce(
-        shell,
-        {
-          host: host ?? '',
-          key: workKey(name, id, 'put', ...units),
-          repeated: request.repeated,
-          age: check.age,
-          work: PUT_WORK,
-          args: [activate, String(Math.ceil(settleMs / 1_000)), ...args],
-        },
-        { signal: request.signal, waitMs: waitMsOf(request, timeoutMs, clock), clock },
-      );
-      // An earlier delivery may have written the files, so what they replaced is what the machine keeps of that.
-      const then = { ...check, present: filesIn(result.log) ?? check.present };
-      return files.map((file, index) => ({
-        ...planned({ machine, check: then }, file, index),
-        ...putOutcome(file, index, then, result),
-      }));
-    } catch (error) {
-      return files.map((file, index) => ({ ...planned({ machine, check }, file, index), ...notMade(error) }));
-    }
+  const done = await onceOnMachines(
+    { shell, clock },
+    request,
+    { change: ['put', ...units], unit: units.join(', '), work: PUT_WORK, timeoutMs },
+    checked.map((each) => ({
+      ...each,
+      age: each.check.age,
+      args: [activate, String(Math.ceil(settleMs / 1_000)), ...argumentsFor(files, each.check)],
+    })),
+  );
+  return done.flatMap(({ at, ...each }) => {
+    // An earlier delivery may have written the files, so what they replaced is what the machine keeps of that.
+    const then = 'result' in each ? filesIn(each.result.log) : undefined;
+    const check = { ...at.check, present: then ?? at.check.present };
+    return files.map((file, index) => ({
+      ...planned({ machine: at.machine, check }, file, index),
+      ...('result' in each ? putOutcome(file, index, check, each.result) : each.unmade),
+    }));
   });
-  return puts.flat();
+}
+
+/** For each file its unit, the sum of what it replaces, and its text. */
+function argumentsFor(files: readonly UnitText[], { present }: FileCheck): string[] {
+  return files.flatMap(({ unit, text }, index) => {
+    const replaced = present[index] ?? null;
+    return [unit, replaced === null ? 'none' : sha256(replaced), Buffer.from(text).toString('base64')];
+  });
 }
 
 /** @throws ActionError */
@@ -173,13 +165,9 @@ function putOutcome(
   });
   const said = result.output === '' ? '' : `: ${result.output}`;
   const did = didWith(check.present[index] ?? null, text);
-  if (result.outcome === 'refused') return failed(...refusal(unit, result));
-  if (result.outcome !== 'ended' || result.status === undefined)
-    return failed(
-      'outcome_unknown',
-      `It is not known whether the file of ${unit} was written (${result.outcome})${said}`,
-    );
-  switch (result.status) {
+  const end = endOf(unit, result);
+  if ('code' in end) return failed(end.code, end.message);
+  switch (end.status) {
     case 0:
       return {
         did,
@@ -226,93 +214,6 @@ function putOutcome(
         did,
       );
   }
-}
-
-/** The code and the message when a machine did not begin the work. */
-function refusal(unit: string, { output }: WorkResult): [code: string, message: string] {
-  return DENIED.test(output)
-    ? ['not_permitted', `The login of the service may not change ${unit}: ${output}`]
-    : ['command_failed', `${unit} was not changed, as the machine did not begin: ${output}`];
-}
-
-/** Stops a unit on machines, and removes its file. */
-export async function destroyOn(
-  { shell, clock }: { shell: RemoteShell; clock: Clock },
-  request: MachineRequest,
-  { unit, timeoutMs }: Pick<UnitOrder, 'unit' | 'timeoutMs'>,
-  machines: readonly AgedMachine[],
-): Promise<UnitChange[]> {
-  requireKey(request, unit);
-  const name = request.key ?? randomUUID();
-  return mapLimited(machines, AT_ONCE, async ({ machine, age }) => {
-    const { id, primaryIP: host } = machine;
-    const of = { machine_id: id, host };
-    try {
-      const result = await doOnce(
-        shell,
-        {
-          host: host ?? '',
-          key: workKey(name, id, 'destroy', unit),
-          repeated: request.repeated,
-          age,
-          work: DESTROY_WORK,
-          args: [unit],
-        },
-        { signal: request.signal, waitMs: waitMsOf(request, timeoutMs, clock), clock },
-      );
-      return { ...of, ...destroyOutcome(unit, result) };
-    } catch (error) {
-      return { ...of, ...notMade(error) };
-    }
-  });
-}
-
-function destroyOutcome(unit: string, result: WorkResult): Omit<UnitChange, 'machine_id' | 'host'> {
-  const [before, after] = [propertiesIn(result.before), propertiesIn(result.after)];
-  const proof = {
-    before: before === undefined ? null : conditionOf(before),
-    after: after === undefined ? null : conditionOf(after),
-    took_ms: result.tookMs,
-  };
-  const failed = (code: string, message: string, did = 'nothing') => ({
-    ...proof,
-    did,
-    error: { code, message },
-  });
-  if (result.outcome === 'refused') return failed(...refusal(unit, result));
-  if (result.outcome !== 'ended' || result.status === undefined)
-    return failed(
-      'outcome_unknown',
-      `It is not known whether ${unit} was removed (${result.outcome}): ${result.output}`,
-    );
-  if (result.status === 1)
-    return failed('unit_did_not_stop', `${unit} did not stop, and its file is left: ${result.output}`);
-  if (result.status === 2)
-    return before?.get('LoadState') === 'not-found'
-      ? failed('unit_not_found', `The machine has no unit ${unit}`)
-      : failed(
-          'unit_file_invalid',
-          `${unit} has no file in the folder of the operator, so it is not removed: it is the distribution's, generated or transient`,
-        );
-  if (result.status === 3)
-    return failed(
-      'command_failed',
-      `${unit} was stopped and disabled, and its file could not be removed: ${result.output}`,
-      'stopped',
-    );
-  if (result.status === 4)
-    return failed(
-      'command_failed',
-      `${unit} was not changed, as the machine cannot keep its file in /var/lib/fleet-manager: ${result.output}`,
-    );
-  const active = after?.get('ActiveState') ?? 'inactive';
-  if (active !== 'inactive' && active !== 'failed')
-    return failed(
-      'unit_did_not_stop',
-      `The file of ${unit} was removed, and it is ${active}: something has started it again`,
-      'removed',
-    );
-  return { ...proof, did: isTemplateName(unit) ? 'removed' : 'stopped and removed', error: null };
 }
 
 function sha256(text: Buffer): string {
