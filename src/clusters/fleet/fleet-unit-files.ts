@@ -1,3 +1,4 @@
+import { ActionError } from '../../api/action-error.js';
 import type { Cluster } from '../../api/cluster.js';
 import type { FleetTransport } from '../../api/fleet-transport.js';
 import { unitFileHash, unitFileText } from '../../api/unit-file.js';
@@ -11,7 +12,8 @@ export class FleetUnitFiles implements UnitFiles {
     this.#fleet = fleet;
   }
 
-  async read(cluster: Cluster, name: string, { signal }: UnitFileOptions): Promise<UnitFileText[]> {
+  async read(cluster: Cluster, name: string, { signal, machines }: UnitFileOptions): Promise<UnitFileText[]> {
+    requireAllMachines(machines);
     const unit = await this.#fleet.unit(cluster, name, { signal });
     if (unit === undefined) return [];
     const { options } = unit;
@@ -28,7 +30,8 @@ export class FleetUnitFiles implements UnitFiles {
     ];
   }
 
-  async list(cluster: Cluster, { signal, warn }: UnitFileOptions): Promise<UnitFileEntry[]> {
+  async list(cluster: Cluster, { signal, warn, machines }: UnitFileOptions): Promise<UnitFileEntry[]> {
+    requireAllMachines(machines);
     const units = await this.#fleet.units(cluster, { signal, warn });
     return units.map(({ name, desiredState }) => ({
       unit: name,
@@ -38,4 +41,13 @@ export class FleetUnitFiles implements UnitFiles {
       state: desiredState ?? 'unknown',
     }));
   }
+}
+
+/** @throws ActionError */
+function requireAllMachines(machines: readonly string[] | undefined): void {
+  if (machines !== undefined)
+    throw new ActionError(
+      'unsupported_by_cluster',
+      'fleet keeps one file of a unit for all machines: leave out machine_ids',
+    );
 }

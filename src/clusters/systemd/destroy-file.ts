@@ -62,6 +62,11 @@ function destroyOutcome(unit: string, result: WorkResult): Omit<UnitChange, 'mac
       'command_failed',
       `${unit} was not changed, as the machine cannot keep its file in /var/lib/fleet-manager: ${result.output}`,
     );
+  if (end.status === 5)
+    return failed(
+      'unit_masked',
+      `${unit} is masked on the machine, and has no file there: unmask it instead`,
+    );
   const active = after?.get('ActiveState') ?? 'inactive';
   if (active !== 'inactive' && active !== 'failed')
     return failed(

@@ -36,8 +36,23 @@ while [ "$#" -gt 1 ]; do
 done
 part verify
 if command -v systemd-analyze >/dev/null; then
-  said=$(systemd-analyze --man=no verify "$folder"/* 2>&1); echo "$?"
-  printf '%s\\n' "$said" | sed "s|$folder/||g"
+  version=$(systemd-analyze --version | sed -n '1s/^systemd \\([0-9]*\\).*/\\1/p')
+  count=0
+  for file in "$folder"/*; do
+    case $file in
+    *:*)
+      # Since version 250 a colon ends the name of a file, and the unit's name follows.
+      if [ "\${version:-0}" -ge 250 ]; then
+        count=$((count + 1))
+        mv "$file" "$folder/.$count" || exit 1
+        file=$folder/.$count:\${file##*/}
+      fi
+      ;;
+    esac
+    set -- "$@" "$file"
+  done
+  said=$(systemd-analyze --man=no verify "$@" 2>&1); echo "$?"
+  printf '%s\\n' "$said" | sed -e "s|$folder/||g" -e 's|/[^ ]*/systemd-analyze-[^/ ]*/||g'
 else echo none; fi
 part end
 `;
@@ -176,7 +191,8 @@ finish 1
 /**
  * The work of `REQUEST_SCRIPT` that removes a unit: the argument is the unit. It is stopped and disabled, its file and its drop-ins are
  * removed, and systemd reads its files anew. `status`: 0; 1: it did not stop, and its file is left; 2: it has no file in the folder of
- * the operator; 3: it is stopped and disabled, and its file could not be removed; 4: the machine cannot keep the file, and nothing is done.
+ * the operator; 3: it is stopped and disabled, and its file could not be removed; 4: the machine cannot keep the file, and nothing is done;
+ * 5: what is there is no file of it, it masks the unit.
  */
 export const DESTROY_WORK = `${WORK_BEGINS}
 unit=$1
@@ -190,6 +206,7 @@ exit 0
 : >"$dir/output"
 show before
 [ -e "${FOLDER}/$unit" ] || [ -L "${FOLDER}/$unit" ] || finish 2
+if grep -qx LoadState=masked "$dir/before"; then finish 5; fi
 mkdir "$dir/old"
 if ! cp -pR "${FOLDER}/$unit" "$dir/old/" 2>>"$dir/output"; then rm -rf "$dir/old"; finish 4; fi
 case $unit in

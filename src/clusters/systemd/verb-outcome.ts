@@ -160,6 +160,9 @@ function enabled({ unit, status, output, before, after }: Evidence): Judgement {
   const state = after.get('UnitFileState') ?? '';
   if (status === 0 && ENABLED.has(state))
     return { did: ENABLED.has(before.get('UnitFileState') ?? '') ? 'nothing' : 'enabled' };
+  // Its file says only Also=, so it is others that are enabled.
+  if (status === 0 && state === 'indirect')
+    return { did: /^Created symlink/m.test(output) ? 'enabled' : 'nothing' };
   return failed(
     'unit_not_installable',
     `${unit} cannot be enabled (it is ${state || 'of no state'}): ${firstLine(output) || 'its file has no section [Install]'}`,
@@ -170,7 +173,8 @@ function disabled({ unit, status, output, before, after }: Evidence): Judgement 
   if (status !== 0) return failed('unit_not_installable', `${unit} cannot be disabled: ${firstLine(output)}`);
   if (ENABLED.has(after.get('UnitFileState') ?? ''))
     return failed('unit_not_installable', `${unit} is still enabled: ${firstLine(output)}`);
-  return { did: ENABLED.has(before.get('UnitFileState') ?? '') ? 'disabled' : 'nothing' };
+  const wasEnabled = ENABLED.has(before.get('UnitFileState') ?? '') || /^Removed/m.test(output);
+  return { did: wasEnabled ? 'disabled' : 'nothing' };
 }
 
 const UP = ['active', 'reloading', 'refreshing'];

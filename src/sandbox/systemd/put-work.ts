@@ -115,6 +115,10 @@ export function* destroyUnit(
     yield* finish(2);
     return;
   }
+  if (systemd.unit(unit).settings.load === 'masked') {
+    yield* finish(5);
+    return;
+  }
   if (!isTemplate(unit)) {
     output += (yield* runSystemctl(host, 'stop', '--', unit)).text;
     if (!['inactive', 'failed'].includes(systemd.unit(unit).active)) {

@@ -9,7 +9,7 @@ import { machinePool, machinesCanRun } from '../../support/systemd-machines.js';
 import { clusterOf } from './machines-as-clusters.js';
 
 if (await machinesCanRun('unit files on systemd machines')) {
-  const { booted, takeMachine } = machinePool(test, 5);
+  const { booted, takeMachine } = machinePool(test, 6);
 
   const world = async (t: ExecutionContext, count = 1) => {
     const machines = Array.from({ length: count }, takeMachine);
@@ -49,7 +49,7 @@ if (await machinesCanRun('unit files on systemd machines')) {
   const BAD = '[Service]\nExecStart=/bin/false\n';
 
   test('a file is checked, written whole, and taken back with all others when a unit does not run with it', async (t) => {
-    const { put, fileOf, activeOf, machine } = await world(t);
+    const { put, fileOf, activeOf, machine, control, requestOf } = await world(t);
     const unit = 'web.service';
     t.log('a dry run');
     const [plan] = await put({ files: [{ unit, text: sleeping() }], dryRun: true });
@@ -99,6 +99,25 @@ if (await machinesCanRun('unit files on systemd machines')) {
     await t.throwsAsync(put({ files: [{ unit: 'x.service', text: sleeping() }] }), {
       code: 'unit_file_invalid',
     });
+    await t.throwsAsync(control.destroy(requestOf(), { unit: 'masked.service' }), { code: 'unit_masked' });
+    t.is((await machine.run('systemctl is-enabled masked.service || true')).trim(), 'masked');
+  });
+
+  test('a name with a colon and with escaped characters is checked, written and removed', async (t) => {
+    const { put, fileOf, control, requestOf } = await world(t);
+    for (const unit of ['a:b.service', 'a\\x2db.service', 'a:b@c:d.service']) {
+      const [made] = await put({ files: [{ unit, text: sleeping('NoSuchKey=1') }], activate: 'start' });
+      t.like(made, { did: 'created', after: { active: 'active' }, error: null }, unit);
+      t.regex(
+        made?.warnings.join('\n') ?? '',
+        new RegExp(`^${unit.replace('\\', '\\\\')}:.*NoSuchKey`),
+        unit,
+      );
+      const refused = put({ files: [{ unit, text: '[Service]\nExecStart=relative\n' }] });
+      await t.throwsAsync(refused, { code: 'unit_file_invalid', message: /relative is not executable/ });
+      await control.destroy(requestOf(), { unit });
+      t.is((await fileOf(`'${unit}'`)).trim(), 'none');
+    }
   });
 
   test('a file is written once for a request, and a unit is removed once', async (t) => {

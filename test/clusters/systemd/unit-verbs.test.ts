@@ -115,6 +115,7 @@ WantedBy=multi-user.target`;
       'ok.service': `ExecReload=/bin/true\n${SLEEPS}`,
       'plain.service': `[Service]\n${SLEEPS}`,
       'bad.service': 'ExecStart=/bin/false',
+      'also.service': `[Service]\n${SLEEPS}\n[Install]\nAlso=ok.service`,
     });
     const unit = 'ok.service';
     t.is(await outcome({ unit, verb: 'reload' }), 'unit_not_active');
@@ -127,6 +128,9 @@ WantedBy=multi-user.target`;
     t.is(await outcome({ unit, verb: 'enable' }), 'nothing');
     t.is(await outcome({ unit, verb: 'disable' }), 'disabled');
     t.is(await outcome({ unit, verb: 'disable' }), 'nothing');
+    t.is(await outcome({ unit: 'also.service', verb: 'enable' }), 'enabled');
+    t.is(await outcome({ unit: 'also.service', verb: 'enable' }), 'nothing');
+    t.is(await outcome({ unit: 'also.service', verb: 'disable' }), 'disabled');
     t.is(await outcome({ unit, verb: 'stop' }), 'stopped');
     t.is(await outcome({ unit, verb: 'stop' }), 'nothing');
     t.is(await outcome({ unit: 'missing.service', verb: 'stop' }), 'unit_not_found');
