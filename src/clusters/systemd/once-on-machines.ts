@@ -13,7 +13,7 @@ import { type BootAge, doOnce, type MachineWork, workKey, type WorkResult } from
 const RESERVE_MS = 1_500;
 
 /** What the machines need to know of a request. */
-export type MachineRequest = Omit<ChangeRequest, 'log' | 'warn'>;
+export type MachineRequest = Omit<ChangeRequest, 'log' | 'warn'> & Partial<Pick<ChangeRequest, 'warn'>>;
 
 /** A machine that is changed, and how old its boot was after the request came. */
 export interface AgedMachine {
@@ -33,7 +33,7 @@ export interface SharedWork {
 }
 
 /** What came of it on a machine; of a change only what is known when it was not made, or when that is not known. */
-type Done<At> = { at: At; result: WorkResult } | { at: At; unmade: Unmade };
+export type DoneOn<At> = { at: At; result: WorkResult } | { at: At; unmade: Unmade };
 type Unmade = Omit<UnitChange, 'machine_id' | 'host'>;
 
 /**
@@ -45,7 +45,7 @@ export async function onceOnMachines<At extends AgedMachine & Pick<MachineWork, 
   request: MachineRequest,
   { change, unit, work, timeoutMs = Number.POSITIVE_INFINITY }: SharedWork,
   machines: readonly At[],
-): Promise<Done<At>[]> {
+): Promise<DoneOn<At>[]> {
   const { repeated, signal, deadline } = request;
   if (repeated && request.key === undefined)
     throw new ActionError(
@@ -53,7 +53,7 @@ export async function onceOnMachines<At extends AgedMachine & Pick<MachineWork, 
       `A worker may have begun this change of ${unit} for an earlier delivery of the request, and nothing names the request: it is not made again`,
     );
   const name = request.key ?? randomUUID();
-  return mapLimited(machines, AT_ONCE, async (at): Promise<Done<At>> => {
+  return mapLimited(machines, AT_ONCE, async (at): Promise<DoneOn<At>> => {
     const { machine, age, args } = at;
     const host = machine.primaryIP ?? '';
     const key = workKey(name, machine.id, ...change);

@@ -1,7 +1,8 @@
 import type { RemoteShell } from '../../api/remote-shell.js';
 import type { UnitChange, UnitOrder } from '../../api/unit-control.js';
 import type { Clock } from '../../lib/clock.js';
-import { type AgedMachine, type MachineRequest, onceOnMachines } from './once-on-machines.js';
+import { type AgedMachine, type DoneOn, type MachineRequest, onceOnMachines } from './once-on-machines.js';
+import { propertiesIn } from './unit-properties.js';
 import { VERB_WORK } from './verb-script.js';
 import { verbOutcome } from './verb-outcome.js';
 
@@ -23,9 +24,23 @@ export async function changeOn(
     { change: [unit, verb], unit, work: VERB_WORK, timeoutMs },
     machines.map((each) => ({ ...each, args })),
   );
+  if (settles) warnOfOldFile(request, unit, done);
   return done.map(({ at: { machine }, ...each }) => ({
     machine_id: machine.id,
     host: machine.primaryIP,
     ...('result' in each ? verbOutcome(unit, verb, each.result) : each.unmade),
   }));
+}
+
+/** systemd starts a unit with what it has read of its file, though somebody has changed that since. */
+function warnOfOldFile({ warn }: MachineRequest, unit: string, done: readonly DoneOn<AgedMachine>[]): void {
+  const hosts = done.flatMap(({ at: { machine }, ...each }) =>
+    'result' in each && propertiesIn(each.result.after)?.get('NeedDaemonReload') === 'yes'
+      ? [machine.primaryIP ?? machine.id]
+      : [],
+  );
+  if (hosts.length > 0)
+    warn?.(
+      `${unit} has a newer file than systemd has read, so it runs with the old one, on ${hosts.slice(0, 5).join(', ')}${hosts.length > 5 ? ` and ${hosts.length - 5} more` : ''}: put_unit with this file, or a daemon-reload on the machine, lets systemd read it`,
+    );
 }

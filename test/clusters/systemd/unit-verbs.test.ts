@@ -155,6 +155,14 @@ WantedBy=multi-user.target`;
     });
     t.not(proof?.before?.invocation_id, proof?.after?.invocation_id);
     t.true((proof?.took_ms ?? 0) > 0);
+    const warnings: string[] = [];
+    const warn = (text: string) => void warnings.push(text);
+    await change({ unit, verb: 'restart', settleMs: 0 }, { warn });
+    t.deepEqual(warnings, []);
+    await machine.run(`echo '# newer' >>/etc/systemd/system/${unit}`);
+    await change({ unit, verb: 'restart', settleMs: 0 }, { warn });
+    t.is(warnings.length, 1);
+    t.regex(warnings[0] ?? '', new RegExp(`^${unit} has a newer file .* on ${machine.address}:`));
   });
 
   test('a change that is delivered again is not made again, and is answered with what it came to', async (t) => {
