@@ -130,7 +130,12 @@ bring() {
     if was_active "$unit"; then was=true; fi
     case $1 in none) continue ;; restart) $was || continue ;; esac
     systemctl reset-failed -- "$unit" >/dev/null 2>&1
-    if $was; then verb=restart; else verb=start; fi
+    verb=start
+    if $was; then
+      # A new file of a slice counts at once, and a restart would stop what runs in it.
+      case $unit in *.slice) continue ;; esac
+      verb=restart
+    fi
     systemctl "$verb" -- "$unit" >>"$dir/output" 2>&1 </dev/null || ok=false
     printf '%s\\n' "$unit" >>"$dir/brought"
   done

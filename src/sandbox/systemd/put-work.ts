@@ -51,6 +51,7 @@ export function* putFiles(
     for (const file of all) {
       const { unit, wasActive } = file;
       if (isTemplate(unit) || how === 'none' || (how === 'restart' && !wasActive)) continue;
+      if (wasActive && unit.endsWith('.slice')) continue;
       yield* runSystemctl(host, 'reset-failed', '--', unit);
       const { status, text } = yield* runSystemctl(host, wasActive ? 'restart' : 'start', '--', unit);
       output += text;

@@ -9,7 +9,7 @@ import { machinePool, machinesCanRun } from '../../support/systemd-machines.js';
 import { clusterOf } from './machines-as-clusters.js';
 
 if (await machinesCanRun('unit files on systemd machines')) {
-  const { booted, takeMachine } = machinePool(test, 6);
+  const { booted, takeMachine } = machinePool(test, 7);
 
   const world = async (t: ExecutionContext, count = 1) => {
     const machines = Array.from({ length: count }, takeMachine);
@@ -101,6 +101,24 @@ if (await machinesCanRun('unit files on systemd machines')) {
     });
     await t.throwsAsync(control.destroy(requestOf(), { unit: 'masked.service' }), { code: 'unit_masked' });
     t.is((await machine.run('systemctl is-enabled masked.service || true')).trim(), 'masked');
+  });
+
+  test('a new file of a slice counts at once, and what runs in the slice runs on', async (t) => {
+    const { put, machine, activeOf } = await world(t);
+    await put({
+      files: [
+        { unit: 'jobs.slice', text: '[Slice]\nTasksMax=100\n' },
+        { unit: 'job.service', text: sleeping('Slice=jobs.slice') },
+      ],
+      activate: 'start',
+    });
+    const shown = async () => machine.run('systemctl show -P InvocationID job.service');
+    const before = await shown();
+    const [made] = await put({ files: [{ unit: 'jobs.slice', text: '[Slice]\nTasksMax=200\n' }] });
+    t.like(made, { did: 'replaced', after: { active: 'active' }, error: null });
+    t.is(await activeOf('job.service'), 'active');
+    t.is(await shown(), before);
+    t.is((await machine.run('systemctl show -P TasksMax jobs.slice')).trim(), '200');
   });
 
   test('a name with a colon and with escaped characters is checked, written and removed', async (t) => {
