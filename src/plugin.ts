@@ -8,6 +8,7 @@ export {
   type ActionWithResult,
   CONTRACT_VERSION,
   defineAction,
+  type Drain,
   isAction,
   type RequestLog,
   type Target,
