@@ -838,7 +838,7 @@ export interface ServiceActions {
       /** The operation. */
       operation: string;
       /** Why it has ended; planned: a dry run. */
-      ended: 'planned' | 'completed' | 'max_failures' | 'deadline' | 'cancelled';
+      ended: 'planned' | 'completed' | 'max_failures' | 'deadline' | 'cancelled' | 'shutdown';
       /** Names the plan, for a rollout after a dry run. */
       plan_hash: string;
       /** The number of targets to change, as confirm_count. */
@@ -853,6 +853,10 @@ export interface ServiceActions {
         machine_id: string | null;
         /** Its batch; 0: nothing is to be done. */
         batch: number;
+        /** Its states when the plan was made; a global unit may have several. */
+        states: string[];
+        /** The hash of its file then. */
+        file_hash: string | null;
         /** What came of it. */
         status: 'planned' | 'done' | 'unchanged' | 'failed' | 'not_tried';
         /** What was done, as its action says. */
