@@ -64,7 +64,14 @@ export type { MachineTime, Program } from './api/together-script.js';
 export type { Token } from './api/token.js';
 export { shownProperties } from './api/shown-properties.js';
 export { systemdBoolean } from './api/unit-booleans.js';
-export { machinesOfChange, runnableUnit, unitChanges, unitCondition } from './api/unit-change-schema.js';
+export {
+  machinesOfChange,
+  runnableUnit,
+  settleSeconds,
+  unitChanges,
+  unitCondition,
+  waitSeconds,
+} from './api/unit-change-schema.js';
 export {
   type ChangeRequest,
   type UnitChange,

@@ -8,9 +8,11 @@ import {
   glob,
   isTemplateName,
   machinesOfChange,
+  settleSeconds,
   stringMap,
   unitCondition,
   UnitControl,
+  waitSeconds,
 } from '../../src/plugin.js';
 import { OPERATIONS, planOf } from './plan.js';
 import { type End, newResult, runPlan, type TargetResult } from './run.js';
@@ -51,18 +53,10 @@ export default defineAction({
       .max(600)
       .default(0)
       .meta({ description: 'The pause between two batches, in seconds.' }),
-    settle_seconds: number()
-      .integer()
-      .min(0)
-      .max(120)
-      .default(3)
-      .meta({ description: 'How long a unit must stay active, by the same start, in seconds.' }),
-    wait_seconds: number()
-      .integer()
-      .min(1)
-      .max(240)
-      .default(60)
-      .meta({ description: 'The time limit of each target, in seconds.' }),
+    settle_seconds: settleSeconds('How long a unit must stay active, by the same start, in seconds.', {
+      seconds: 3,
+    }),
+    wait_seconds: waitSeconds('The time limit of each target, in seconds.'),
     max_failures: number()
       .integer()
       .min(0)
