@@ -52,6 +52,7 @@ export {
   unitName,
 } from './api/grammar.js';
 export { journalRightsMissing, mayNotReadJournal } from './api/journal-rights.js';
+export { type LoadedUnit, loadedUnitsIn } from './api/loaded-units.js';
 export { mapLimited } from './api/map-limited.js';
 export { unitsWithoutState, type UnitWithoutState } from './api/missing-states.js';
 export { pendingHosts } from './api/pending-change.js';
