@@ -1088,13 +1088,20 @@ export interface ServiceActions {
         host: string | null;
         /** Where it is; null: fleet's own. */
         path: string | null;
-        /** The text as it is there; null: it is not UTF-8. */
+        /** The text as it is there; null: it cannot be told, as a warning says. */
         text: string | null;
+        /** What a generator has made it from, such as a quadlet. */
+        source: {
+          /** Where it is. */
+          path: string;
+          /** The text; null: it cannot be told. */
+          text: string | null;
+        } | null;
         /** Files that change it, such as X.service.d/more.conf. */
         drop_ins: {
           /** Where it is. */
           path: string;
-          /** The text; null: it is not UTF-8. */
+          /** The text; null: it cannot be told. */
           text: string | null;
         }[];
         /** The hash that fleet has of such a unit. */
