@@ -8,6 +8,7 @@ export {
   type ActionWithResult,
   CONTRACT_VERSION,
   defineAction,
+  type Drain,
   isAction,
   type RequestLog,
   type Target,
@@ -51,6 +52,7 @@ export {
   unitName,
 } from './api/grammar.js';
 export { journalRightsMissing, mayNotReadJournal } from './api/journal-rights.js';
+export { type LoadedUnit, loadedUnitsIn } from './api/loaded-units.js';
 export { mapLimited } from './api/map-limited.js';
 export { unitsWithoutState, type UnitWithoutState } from './api/missing-states.js';
 export { pendingHosts } from './api/pending-change.js';
@@ -63,7 +65,14 @@ export type { MachineTime, Program } from './api/together-script.js';
 export type { Token } from './api/token.js';
 export { shownProperties } from './api/shown-properties.js';
 export { systemdBoolean } from './api/unit-booleans.js';
-export { machinesOfChange, runnableUnit, unitChanges, unitCondition } from './api/unit-change-schema.js';
+export {
+  machinesOfChange,
+  runnableUnit,
+  settleSeconds,
+  unitChanges,
+  unitCondition,
+  waitSeconds,
+} from './api/unit-change-schema.js';
 export {
   type ChangeRequest,
   type UnitChange,

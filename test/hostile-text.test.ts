@@ -1,6 +1,6 @@
 import test from 'ava';
 import { fileSystemsIn } from '../plugins/check-cluster/file-systems.js';
-import { fleetFilesIn, loadedUnitsIn, shownUnitsIn } from '../plugins/check-cluster/machine-units.js';
+import { fleetFilesIn, clusterUnitsIn, shownUnitsIn } from '../plugins/check-cluster/machine-units.js';
 import { readDisk, readDocker, readMachine, readOs } from '../plugins/node-info/facts.js';
 import {
   readFailedUnits,
@@ -70,7 +70,7 @@ const READERS: Record<string, (text: string) => unknown> = {
   readRpmOstree,
   readUpdateEngine: (text) => readUpdateEngine(text, null),
   readFailedUnits,
-  loadedUnitsIn,
+  clusterUnitsIn,
   shownUnitsIn,
   fleetFilesIn,
   fileSystemsIn: (text) => fileSystemsIn(text, text, text),

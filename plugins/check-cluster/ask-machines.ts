@@ -3,6 +3,7 @@ import {
   type Clock,
   type ClockOffset,
   clockOffset,
+  type LoadedUnit,
   mapLimited,
   type RemoteOutput,
   type RemoteShell,
@@ -11,13 +12,7 @@ import {
   withTimeLimit,
 } from '../../src/plugin.js';
 import { DISK_PATHS, type FileSystem, fileSystemsIn } from './file-systems.js';
-import {
-  fleetFilesIn,
-  type LoadedUnit,
-  loadedUnitsIn,
-  type ShownUnit,
-  shownUnitsIn,
-} from './machine-units.js';
+import { clusterUnitsIn, fleetFilesIn, type ShownUnit, shownUnitsIn } from './machine-units.js';
 
 /** A machine that is asked by SSH. */
 export interface MachineToAsk {
@@ -131,7 +126,7 @@ async function ask(
       problems.push({ part, reason: output.failure?.message ?? 'it is too long, or not what it should be' });
     return parsed;
   };
-  const unitList = read('its units', loaded, loadedUnitsIn);
+  const unitList = read('its units', loaded, clusterUnitsIn);
   return {
     ...machine,
     ownID: /^[0-9a-f]{32}$/.exec(id.stdout.trim())?.[0],

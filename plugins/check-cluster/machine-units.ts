@@ -1,13 +1,4 @@
-import { isWorkUnit, shownProperties } from '../../src/plugin.js';
-
-/** A unit that PID 1 of a machine has loaded, as `systemctl list-units` says it. */
-export interface LoadedUnit {
-  name: string;
-  /** `loaded`, `not-found`, `masked`, `bad-setting`, `error`. */
-  load: string;
-  active: string;
-  sub: string;
-}
+import { isWorkUnit, type LoadedUnit, loadedUnitsIn, shownProperties } from '../../src/plugin.js';
 
 /** A unit of the operator's, as `systemctl show` says it. */
 export interface ShownUnit {
@@ -23,15 +14,10 @@ export type Properties = ReadonlyMap<string, string>;
 const UNIT_NAME = /^[0-9A-Za-z:\-_.\\@]{1,256}$/;
 
 /** @returns undefined when it is not what `systemctl list-units` prints: at least one unit is always loaded */
-export function loadedUnitsIn(text: string): Map<string, LoadedUnit> | undefined {
-  const units = new Map<string, LoadedUnit>();
-  for (const line of text.split('\n')) {
-    const [name = '', load = '', active = '', sub = ''] = line.trimStart().split(/ +/, 4);
-    const isWord = (word: string) => /^[a-z-]+$/.test(word);
-    // What this service does there is no part of the cluster.
-    if (isWorkUnit(name) || !UNIT_NAME.test(name)) continue;
-    if ([load, active, sub].every(isWord)) units.set(name, { name, load, active, sub });
-  }
+export function clusterUnitsIn(text: string): Map<string, LoadedUnit> | undefined {
+  const units = loadedUnitsIn(text);
+  // What this service does there is no part of the cluster.
+  for (const name of units.keys()) if (isWorkUnit(name)) units.delete(name);
   return units.size === 0 ? undefined : units;
 }
 

@@ -1,4 +1,4 @@
-import { number, object, string } from 'yup';
+import { object, string } from 'yup';
 import {
   ActionError,
   defineAction,
@@ -6,6 +6,7 @@ import {
   unitChanges,
   UnitControl,
   unitName,
+  waitSeconds,
 } from '../../src/plugin.js';
 
 export default defineAction({
@@ -19,12 +20,7 @@ export default defineAction({
     unit_name: unitName().required().meta({ description: 'The unit.' }),
     confirm: string().required().max(256).meta({ description: 'The name of the unit once more.' }),
     machine_ids: machinesOfChange(),
-    wait_seconds: number()
-      .integer()
-      .min(1)
-      .max(240)
-      .default(60)
-      .meta({ description: 'The time limit on each machine, in seconds.' }),
+    wait_seconds: waitSeconds(),
   }),
   result: unitChanges(),
   inject: { units: UnitControl },

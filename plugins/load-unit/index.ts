@@ -1,5 +1,5 @@
-import { number, object } from 'yup';
-import { defineAction, runnableUnit, unitChanges, UnitControl } from '../../src/plugin.js';
+import { object } from 'yup';
+import { defineAction, runnableUnit, unitChanges, UnitControl, waitSeconds } from '../../src/plugin.js';
 
 export default defineAction({
   name: 'load_unit',
@@ -10,12 +10,7 @@ export default defineAction({
   redelivery: 'run-again',
   parameters: object({
     unit_name: runnableUnit().required().meta({ description: 'The unit; not a template.' }),
-    wait_seconds: number()
-      .integer()
-      .min(1)
-      .max(240)
-      .default(60)
-      .meta({ description: 'The time limit on each machine, in seconds.' }),
+    wait_seconds: waitSeconds(),
   }),
   result: unitChanges(),
   inject: { units: UnitControl },

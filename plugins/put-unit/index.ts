@@ -1,12 +1,14 @@
-import { array, boolean, number, object, string } from 'yup';
+import { array, boolean, object, string } from 'yup';
 import {
   ActionError,
   defineAction,
   machinesOfChange,
+  settleSeconds,
   unitChanges,
   UnitControl,
   unitName,
   type UnitText,
+  waitSeconds,
 } from '../../src/plugin.js';
 
 /** The longest text of a unit file, in characters: it travels in one command. */
@@ -46,18 +48,8 @@ export default defineAction({
       .default('restart')
       .meta({ description: 'restart: active units are restarted; start: the others are started too; none.' }),
     dry_run: boolean().default(false).meta({ description: 'Only checks, and shows the difference.' }),
-    settle_seconds: number()
-      .integer()
-      .min(0)
-      .max(120)
-      .default(2)
-      .meta({ description: 'How long a unit must stay active with its new file, in seconds.' }),
-    wait_seconds: number()
-      .integer()
-      .min(1)
-      .max(240)
-      .default(60)
-      .meta({ description: 'The time limit on each machine, in seconds.' }),
+    settle_seconds: settleSeconds('How long a unit must stay active with its new file, in seconds.'),
+    wait_seconds: waitSeconds(),
   }),
   result: unitChanges({
     replaced: string()

@@ -1,4 +1,4 @@
-import { mixed, number, object, string } from 'yup';
+import { mixed, object, string } from 'yup';
 import {
   ActionError,
   type ActionRequest,
@@ -8,8 +8,10 @@ import {
   FleetTransport,
   machinesOfChange,
   runnableUnit,
+  settleSeconds,
   type UnitChange,
   UnitControl,
+  waitSeconds,
 } from '../../src/plugin.js';
 import { changesOf, textOf } from './changes.js';
 import { leftBehind } from './left-behind.js';
@@ -32,16 +34,13 @@ export default defineAction({
   redelivery: 'run-again',
   parameters: object({
     unit_name: runnableUnit().required().meta({ description: 'The unit; not a template.' }),
-    wait_seconds: number()
-      .integer()
-      .min(1)
-      .max(240)
-      .default(25)
-      .meta({ description: 'The time limit for stopping and starting together, in seconds.' }),
-    machine_ids: machinesOfChange(),
-    settle_seconds: number().integer().min(0).max(120).default(2).meta({
-      description: 'How long it must stay active, by the same start, in seconds; fleet watches it for 7.',
+    wait_seconds: waitSeconds('The time limit for stopping and starting together, in seconds.', {
+      seconds: 25,
     }),
+    machine_ids: machinesOfChange(),
+    settle_seconds: settleSeconds(
+      'How long it must stay active, by the same start, in seconds; fleet watches it for 7.',
+    ),
     format: string()
       .oneOf(['text', 'structured'] as const)
       .default('text')

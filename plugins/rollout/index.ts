@@ -8,9 +8,11 @@ import {
   glob,
   isTemplateName,
   machinesOfChange,
+  settleSeconds,
   stringMap,
   unitCondition,
   UnitControl,
+  waitSeconds,
 } from '../../src/plugin.js';
 import { OPERATIONS, planOf } from './plan.js';
 import { type End, newResult, runPlan, type TargetResult } from './run.js';
@@ -51,18 +53,10 @@ export default defineAction({
       .max(600)
       .default(0)
       .meta({ description: 'The pause between two batches, in seconds.' }),
-    settle_seconds: number()
-      .integer()
-      .min(0)
-      .max(120)
-      .default(3)
-      .meta({ description: 'How long a unit must stay active, by the same start, in seconds.' }),
-    wait_seconds: number()
-      .integer()
-      .min(1)
-      .max(240)
-      .default(60)
-      .meta({ description: 'The time limit of each target, in seconds.' }),
+    settle_seconds: settleSeconds('How long a unit must stay active, by the same start, in seconds.', {
+      seconds: 3,
+    }),
+    wait_seconds: waitSeconds('The time limit of each target, in seconds.'),
     max_failures: number()
       .integer()
       .min(0)
@@ -89,7 +83,7 @@ export default defineAction({
   result: object({
     operation: string().required().meta({ description: 'The operation.' }),
     ended: string()
-      .oneOf(['planned', 'completed', 'max_failures', 'deadline', 'cancelled'] as const)
+      .oneOf(['planned', 'completed', 'max_failures', 'deadline', 'cancelled', 'shutdown'] as const)
       .required()
       .meta({ description: 'Why it has ended; planned: a dry run.' }),
     plan_hash: string().required().meta({ description: 'Names the plan, for a rollout after a dry run.' }),
@@ -100,6 +94,10 @@ export default defineAction({
         unit: string().required().meta({ description: 'The unit.' }),
         machine_id: string().nullable().defined().meta({ description: 'The machine; null: fleet knows.' }),
         batch: number().required().meta({ description: 'Its batch; 0: nothing is to be done.' }),
+        states: array(string().required())
+          .required()
+          .meta({ description: 'Its states when the plan was made; a global unit may have several.' }),
+        file_hash: string().nullable().defined().meta({ description: 'The hash of its file then.' }),
         status: string()
           .oneOf(['planned', 'done', 'unchanged', 'failed', 'not_tried'] as const)
           .required()
@@ -126,10 +124,14 @@ export default defineAction({
   inject: { actions: Actions, fleet: FleetTransport, units: UnitControl, clock: Clock },
 
   async handle(request, { actions, fleet, units, clock }) {
-    const { parameters, cluster, signal, deadline, settings, authorize, warn } = request;
+    const { parameters, cluster, signal, drain, deadline, settings, authorize, warn } = request;
     const { operation, text, batch } = parameters;
     requireText(parameters);
-    const targets = await selected(parameters, { cluster, signal }, { fleet, units });
+    const targets = await selected(parameters, { cluster, signal }, { fleet, units }).catch(
+      (error: unknown) => {
+        throw error === signal.reason ? untouched(error) : error;
+      },
+    );
     const denied = [...new Set(targets.map(({ unit }) => unit))].filter((unit) => !authorize(unit));
     if (denied.length > 0)
       throw new ActionError(
@@ -147,6 +149,12 @@ export default defineAction({
       targets: each,
       left_stopped: leftStopped,
     });
+    const planned = () =>
+      result(
+        'planned',
+        plan.targets.map((each) => newResult(each, each.batch === 0 ? 'unchanged' : 'planned')),
+        [],
+      );
     if (parameters.dry_run) {
       const { settle_seconds: settle, pause_seconds: pause } = parameters;
       const leastMs = (plan.batches * (settle + pause) - pause) * 1_000;
@@ -154,12 +162,10 @@ export default defineAction({
         warn(
           `This rollout takes at least ${leastMs / 1_000} s, more than such a request has: it would end in the middle, with 'deadline'. Select less, or larger batches`,
         );
-      const planned = plan.targets.map((each) => newResult(each, each.batch === 0 ? 'unchanged' : 'planned'));
-      return result('planned', planned, []);
+      return planned();
     }
-    requirePlan(parameters, plan.hash);
+    if (parameters.plan_hash !== undefined && parameters.plan_hash !== plan.hash) throw stale(planned());
     requireCount(parameters, count, settings.confirmAbove);
-    signal.throwIfAborted();
     const options = {
       operation,
       text,
@@ -169,7 +175,7 @@ export default defineAction({
       maxFailures: parameters.max_failures,
       namesMachines: units.kindOf(cluster) === 'systemd',
     };
-    const run = await runPlan(plan, { cluster, signal, deadline }, options, { actions, fleet, clock });
+    const run = await runPlan(plan, { cluster, signal, drain, deadline }, options, { actions, fleet, clock });
     const answer = result(run.end, run.targets, run.leftStopped);
     const failed = run.targets.filter(({ status }) => status === 'failed');
     if (run.end !== 'completed') throw stopped(answer, failed.length);
@@ -178,6 +184,13 @@ export default defineAction({
     return answer;
   },
 });
+
+/** The error of a rollout that was stopped before it began. */
+function untouched(reason: unknown): ActionError {
+  const { code, message } =
+    reason instanceof ActionError ? reason : { code: 'cancelled', message: String(reason) };
+  return new ActionError(code, `Nothing was changed: ${message}`, { cause: reason });
+}
 
 function requireText({
   operation,
@@ -201,12 +214,16 @@ function requireText({
   );
 }
 
-function requirePlan({ plan_hash: given }: { plan_hash?: string | undefined }, hash: string): void {
-  if (given === undefined || given === hash) return;
-  throw new ActionError(
+/**
+ * The service does not keep the plan of the dry run, and the caller has it: with the plan of now, of the same form, whoever compares the
+ * two sees what has changed. The hash covers nothing that the targets do not show.
+ * @param plan as a dry run answers now
+ */
+function stale(plan: { plan_hash: string }): ActionError {
+  return new ActionError(
     'stale_plan',
-    'Nothing was changed: the plan is not the one of the dry run, as units, their states or their files have changed since, or the parameters differ. Make a dry run again',
-    { details: { plan_hash: hash } },
+    'Nothing was changed: the plan is not the one of the dry run, as units, their states or their files have changed since, or the parameters differ. details.plan is what a dry run answers now: compare its targets with those of yours',
+    { details: { plan_hash: plan.plan_hash, plan } },
   );
 }
 

@@ -1,13 +1,16 @@
 import {
   ActionError,
+  type ActionRequest,
   type Actions,
   type Clock,
   type Cluster,
   type FleetTransport,
   type UnitChange,
   type UnitCondition,
+  withTimeLimit,
 } from '../../src/plugin.js';
 import { isUp, type Operation, type Plan, type PlannedTarget } from './plan.js';
+import { type StopReason, Stops } from './stops.js';
 
 /** What came of one target. */
 export interface TargetResult {
@@ -15,6 +18,9 @@ export interface TargetResult {
   machine_id: string | null;
   /** Counted from 1; 0: nothing was to be done. */
   batch: number;
+  /** When the plan was made. */
+  states: string[];
+  file_hash: string | null;
   status: 'planned' | 'done' | 'unchanged' | 'failed' | 'not_tried';
   /** As the action of the operation says. */
   did: string | null;
@@ -25,7 +31,7 @@ export interface TargetResult {
 }
 
 /** Why a rollout has ended. */
-export type End = 'completed' | 'max_failures' | 'deadline' | 'cancelled';
+export type End = 'completed' | 'max_failures' | StopReason;
 
 export interface RunOptions {
   operation: Operation;
@@ -44,10 +50,14 @@ interface Ports {
   clock: Clock;
 }
 
-interface Request {
-  cluster: Cluster;
-  signal: AbortSignal;
-  deadline: number;
+type Request = Pick<ActionRequest<unknown, Cluster>, 'cluster' | 'signal' | 'drain' | 'deadline'>;
+
+/** A rollout while it runs. */
+interface Rollout {
+  request: Request;
+  options: RunOptions;
+  ports: Ports;
+  stops: Stops;
 }
 
 /** What a batch needs besides its settling and waits, in milliseconds. */
@@ -55,22 +65,38 @@ const ASIDE_MS = 3_000;
 const LOOK_MS = 10_000;
 const SETTLE_AGAIN_MS = 3_000;
 
-/** Carries out a plan, batch by batch, and stops when too much has failed or the time is up. Never rejects. */
+/**
+ * Carries out a plan, batch by batch, until too much has failed, the time is up, or the service stops. The batch that runs then comes to
+ * its end, unless the answer would be too late: what it has not reported is unknown. Never rejects.
+ */
 export async function runPlan(
   plan: Plan,
   request: Request,
   options: RunOptions,
   ports: Ports,
 ): Promise<{ end: End; targets: TargetResult[]; leftStopped: string[] }> {
+  const stops = new Stops(request, ports.clock);
+  try {
+    return await batches(plan, { request, options, ports, stops });
+  } finally {
+    stops.close();
+  }
+}
+
+async function batches(
+  plan: Plan,
+  rollout: Rollout,
+): Promise<{ end: End; targets: TargetResult[]; leftStopped: string[] }> {
+  const { options, ports, stops } = rollout;
   const results = new Map<PlannedTarget, TargetResult>();
   let end: End = 'completed';
   let longestMs = options.settleMs + ASIDE_MS;
   for (let batch = 1; batch <= plan.batches; batch++) {
     const pauseMs = batch === 1 ? 0 : options.pauseMs;
-    let stopped = stopReason(request, pauseMs + longestMs, ports);
+    let stopped = stopReason(rollout, pauseMs + longestMs);
     if (stopped === undefined && pauseMs > 0) {
-      await paused(pauseMs, request, ports);
-      stopped = stopReason(request, longestMs, ports);
+      await paused(pauseMs, rollout);
+      stopped = stopReason(rollout, longestMs);
     }
     if (stopped !== undefined) {
       end = stopped;
@@ -78,17 +104,19 @@ export async function runPlan(
     }
     const begun = ports.clock.now();
     const due = plan.targets.filter((target) => target.batch === batch);
-    for (const [target, result] of await runBatch(due, request, options, ports)) results.set(target, result);
+    for (const [target, result] of await runBatch(due, rollout)) results.set(target, result);
     longestMs = Math.max(longestMs, ports.clock.now() - begun);
     const failures = [...results.values()].filter(({ status }) => status === 'failed').length;
     if (failures > options.maxFailures) {
-      end = 'max_failures';
+      // What the stop has cut off counts as failed.
+      end =
+        (rollout.request.signal.aborted || stops.late.aborted ? stops.reason : undefined) ?? 'max_failures';
       break;
     }
   }
   // The last batch too may have been cut off before it began.
   if (end === 'completed' && [...results.values()].some(({ status }) => status === 'not_tried'))
-    end = stopReason(request, 0, ports) ?? end;
+    end = stops.reason ?? end;
   const targets = plan.targets.map(
     (target) => results.get(target) ?? newResult(target, target.batch === 0 ? 'unchanged' : 'not_tried'),
   );
@@ -98,13 +126,15 @@ export async function runPlan(
 
 /** With the state that the plan has seen. */
 export function newResult(
-  { unit, machineID, batch, states }: PlannedTarget,
+  { unit, machineID, batch, states, hash }: PlannedTarget,
   status: TargetResult['status'],
 ): TargetResult {
   return {
     unit,
     machine_id: machineID,
     batch,
+    states: [...states],
+    file_hash: hash,
     status,
     did: null,
     before: states.length === 0 ? null : shown(states.find(isUp) ?? states[0]),
@@ -114,39 +144,33 @@ export function newResult(
   };
 }
 
-/** A pause that the end of the request shortens. */
-async function paused(ms: number, { signal }: Request, { clock }: Ports): Promise<void> {
-  await clock.sleep(ms, { signal }).catch(() => undefined);
+/** A pause that a stop ends. */
+async function paused(ms: number, { stops, ports }: Rollout): Promise<void> {
+  await ports.clock.sleep(ms, { signal: stops.stopping }).catch(() => undefined);
 }
 
 /**
  * Why the next batch must not begin; undefined: it may.
  * @param needsMs how long it takes at least
  */
-function stopReason({ signal, deadline }: Request, needsMs: number, { clock }: Ports): End | undefined {
-  if (signal.aborted)
-    return signal.reason instanceof ActionError && signal.reason.code === 'timeout'
-      ? 'deadline'
-      : 'cancelled';
-  return deadline - clock.now() < needsMs ? 'deadline' : undefined;
+function stopReason({ request, ports, stops }: Rollout, needsMs: number): StopReason | undefined {
+  return stops.reason ?? (request.deadline - ports.clock.now() < needsMs ? 'deadline' : undefined);
 }
 
 async function runBatch(
   due: readonly PlannedTarget[],
-  request: Request,
-  options: RunOptions,
-  ports: Ports,
+  rollout: Rollout,
 ): Promise<Map<PlannedTarget, TargetResult>> {
   const byUnit = grouped(due, ({ unit }) => unit);
   // The targets of one unit are one call: a unit has one change at a time.
   const outcomes = await Promise.all(
-    [...byUnit].map(async ([unit, targets]) => changeOf(unit, targets, request, options, ports)),
+    [...byUnit].map(async ([unit, targets]) => changeOf(unit, targets, rollout)),
   );
   const results = new Map(outcomes.flat());
-  if (options.operation === 'stop') return results;
-  await gate(results, request, ports);
+  if (rollout.options.operation === 'stop') return results;
+  await gate(results, rollout);
   const down = [...results].filter(([, result]) => isLeftStopped(result));
-  await startAgain(down, request, options, ports);
+  await startAgain(down, rollout);
   return results;
 }
 
@@ -154,9 +178,7 @@ async function runBatch(
 async function changeOf(
   unit: string,
   targets: readonly PlannedTarget[],
-  { signal }: Request,
-  options: RunOptions,
-  { actions, clock }: Ports,
+  { request: { signal }, options, ports: { actions, clock }, stops }: Rollout,
 ): Promise<[PlannedTarget, TargetResult][]> {
   const begun = clock.now();
   const machines = targets.flatMap(({ machineID }) => machineID ?? []);
@@ -164,7 +186,7 @@ async function changeOf(
   let changes: readonly Partial<UnitChange>[] = [];
   let failure = { code: 'outcome_unknown', message: `${action} did not say what came of it` };
   try {
-    changes = changesIn(await actions.call(action, parameters));
+    changes = changesIn(await unlessLate(actions.call(action, parameters), stops));
   } catch (error) {
     if (signal.aborted && hasNotBegun(error, signal))
       return targets.map((target) => [target, newResult(target, 'not_tried')]);
@@ -186,6 +208,21 @@ async function changeOf(
     const { before, after = null, took_ms = clock.now() - begun } = own ?? {};
     return [target, { ...result, did, before: before ?? result.before, after, took_ms, error }];
   });
+}
+
+/** @throws the reason of `late`: what came of it is not waited for any more */
+async function unlessLate<T>(running: Promise<T>, { late }: Stops): Promise<T> {
+  let give = () => {};
+  const tooLate = new Promise<never>((_, reject) => {
+    give = () => reject(late.reason);
+    if (late.aborted) give();
+    else late.addEventListener('abort', give, { once: true });
+  });
+  try {
+    return await Promise.race([running, tooLate]);
+  } finally {
+    late.removeEventListener('abort', give);
+  }
 }
 
 /** These two codes say so of a change. */
@@ -226,13 +263,13 @@ function changesIn(result: unknown): readonly Partial<UnitChange>[] {
 /** What the cluster shows some seconds later counts too. */
 async function gate(
   results: Map<PlannedTarget, TargetResult>,
-  { cluster }: Request,
-  { fleet, clock }: Ports,
+  { request: { cluster }, ports: { fleet, clock }, stops }: Rollout,
 ): Promise<void> {
-  const looking = new AbortController();
-  const cancel = clock.after(LOOK_MS, () => looking.abort(new Error('too late')));
+  const limit = { ms: LOOK_MS, message: 'The look after a batch took too long', clock, signal: stops.late };
   try {
-    const states = await fleet.unitStates(cluster, { signal: looking.signal, all: true, warn: () => {} });
+    const states = await withTimeLimit(limit, async (signal) =>
+      fleet.unitStates(cluster, { signal, all: true, warn: () => {} }),
+    );
     for (const [target, result] of results) {
       const { unit, machineID } = target;
       const rows = states.filter(
@@ -253,8 +290,6 @@ async function gate(
     }
   } catch {
     // Each target was proven for itself; this look is one more.
-  } finally {
-    cancel();
   }
 }
 
@@ -266,18 +301,16 @@ function shown(active: string | null = null, sub: string | null = null): UnitCon
 /** One more try for what was running and is not. */
 async function startAgain(
   down: readonly (readonly [PlannedTarget, TargetResult])[],
-  request: Request,
-  options: RunOptions,
-  ports: Ports,
+  rollout: Rollout,
 ): Promise<void> {
   const byUnit = grouped(down, ([{ unit }]) => unit);
   await Promise.all(
     [...byUnit].map(async ([unit, own]) => {
       const targets = own.map(([target]) => target);
       // What was active for a moment may be gone in the next one.
-      const settleMs = Math.max(options.settleMs, SETTLE_AGAIN_MS);
-      const start = { ...options, settleMs, operation: 'start' } as const;
-      const again = new Map(await changeOf(unit, targets, request, start, ports));
+      const settleMs = Math.max(rollout.options.settleMs, SETTLE_AGAIN_MS);
+      const options = { ...rollout.options, settleMs, operation: 'start' } as const;
+      const again = new Map(await changeOf(unit, targets, { ...rollout, options }));
       for (const [target, result] of own) {
         const { after, status } = again.get(target) ?? result;
         if (after !== null) result.after = after;

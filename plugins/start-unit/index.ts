@@ -1,5 +1,13 @@
-import { number, object } from 'yup';
-import { defineAction, machinesOfChange, runnableUnit, unitChanges, UnitControl } from '../../src/plugin.js';
+import { object } from 'yup';
+import {
+  defineAction,
+  machinesOfChange,
+  runnableUnit,
+  settleSeconds,
+  unitChanges,
+  UnitControl,
+  waitSeconds,
+} from '../../src/plugin.js';
 
 export default defineAction({
   name: 'start_unit',
@@ -11,15 +19,10 @@ export default defineAction({
   parameters: object({
     unit_name: runnableUnit().required().meta({ description: 'The unit; not a template.' }),
     machine_ids: machinesOfChange(),
-    wait_seconds: number()
-      .integer()
-      .min(1)
-      .max(240)
-      .default(60)
-      .meta({ description: 'The time limit on each machine, in seconds.' }),
-    settle_seconds: number().integer().min(0).max(120).default(2).meta({
-      description: 'How long it must stay active, by the same start, in seconds; on fleet at least 7.',
-    }),
+    wait_seconds: waitSeconds(),
+    settle_seconds: settleSeconds(
+      'How long it must stay active, by the same start, in seconds; on fleet at least 7.',
+    ),
   }),
   result: unitChanges(),
   inject: { units: UnitControl },

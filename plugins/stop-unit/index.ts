@@ -1,5 +1,12 @@
-import { number, object } from 'yup';
-import { defineAction, machinesOfChange, runnableUnit, unitChanges, UnitControl } from '../../src/plugin.js';
+import { object } from 'yup';
+import {
+  defineAction,
+  machinesOfChange,
+  runnableUnit,
+  unitChanges,
+  UnitControl,
+  waitSeconds,
+} from '../../src/plugin.js';
 
 export default defineAction({
   name: 'stop_unit',
@@ -11,12 +18,7 @@ export default defineAction({
   parameters: object({
     unit_name: runnableUnit().required().meta({ description: 'The unit; not a template.' }),
     machine_ids: machinesOfChange(),
-    wait_seconds: number()
-      .integer()
-      .min(1)
-      .max(240)
-      .default(60)
-      .meta({ description: 'The time limit on each machine, in seconds.' }),
+    wait_seconds: waitSeconds(),
   }),
   result: unitChanges(),
   inject: { units: UnitControl },

@@ -20,11 +20,18 @@ export default defineAction({
         text: string()
           .nullable()
           .defined()
-          .meta({ description: 'The text as it is there; null: it is not UTF-8.' }),
+          .meta({ description: 'The text as it is there; null: it cannot be told, as a warning says.' }),
+        source: object({
+          path: string().required().meta({ description: 'Where it is.' }),
+          text: string().nullable().defined().meta({ description: 'The text; null: it cannot be told.' }),
+        })
+          .nullable()
+          .defined()
+          .meta({ description: 'What a generator has made it from, such as a quadlet.' }),
         drop_ins: array(
           object({
             path: string().required().meta({ description: 'Where it is.' }),
-            text: string().nullable().defined().meta({ description: 'The text; null: it is not UTF-8.' }),
+            text: string().nullable().defined().meta({ description: 'The text; null: it cannot be told.' }),
           }),
         )
           .required()

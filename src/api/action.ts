@@ -20,6 +20,17 @@ export type RequestLog = Logger;
 /** `cluster`: needs an `etcd_token`. `optional`: accepts one. `none`: refuses one. */
 export type Target = 'cluster' | 'optional' | 'none';
 
+/** The stop of the service, as a handler learns of it. */
+export interface Drain {
+  /** Aborted when the service begins to stop: a change of many parts begins no further part then. */
+  readonly signal: AbortSignal;
+  /**
+   * Until when a change must have reported its outcome, in monotonic milliseconds as `now()` of the token `Clock` tells them;
+   * `Infinity` while the service does not stop.
+   */
+  readonly reportBy: number;
+}
+
 /** The first argument of `handle`. */
 export interface ActionRequest<P, C, S = unknown> {
   /** Checked against the action's schema, defaults filled in. */
@@ -29,6 +40,8 @@ export interface ActionRequest<P, C, S = unknown> {
   settings: S;
   /** Aborted at the deadline, and when the grace time of a shutdown ends. Pass it to everything that takes a signal. */
   signal: AbortSignal;
+  /** Tells a stop of the service before `signal` is aborted for it, while what runs still has time to end. */
+  drain: Drain;
   /**
    * The latest time at which the signal is aborted, in monotonic milliseconds: it means something only in comparison with
    * `now()` of the token `Clock`.

@@ -12,3 +12,14 @@ export function shownProperties(text: string): ReadonlyMap<string, string> {
 export function shownNumber(text: string | undefined): number | null {
   return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : null;
 }
+
+/**
+ * The paths of a property such as `DropInPaths`; null: it is not shown. systemd 252 puts a path with blanks or quotes in double quotes, as
+ * a shell would read it.
+ */
+export function shownPaths(text: string | undefined): string[] | null {
+  if (text === undefined) return null;
+  return [...text.matchAll(/"((?:[^"\\]|\\.)*)"|\S+/g)].map(([word, quoted]) =>
+    quoted === undefined ? word : quoted.replace(/\\(.)/g, '$1'),
+  );
+}

@@ -20,6 +20,16 @@ export const machinesOfChange = () =>
     .optional()
     .meta({ description: 'The ids of the machines; by default all that have the unit.' });
 
+/** The time limit of a change: its `wait_seconds`; by default 60. */
+export const waitSeconds = (
+  description = 'The time limit on each machine, in seconds.',
+  { seconds = 60 }: { seconds?: number } = {},
+) => number().integer().min(1).max(240).default(seconds).meta({ description });
+
+/** How long a unit must stay active after its start: the `settle_seconds` of a change; by default 2. */
+export const settleSeconds = (description: string, { seconds = 2 }: { seconds?: number } = {}) =>
+  number().integer().min(0).max(120).default(seconds).meta({ description });
+
 /** A `UnitCondition`, or null. */
 export const unitCondition = () =>
   object({

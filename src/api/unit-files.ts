@@ -11,8 +11,10 @@ export interface UnitFileText {
   host: string | null;
   /** Null: fleet's own. */
   path: string | null;
-  /** As it is there, byte for byte; null: it is not UTF-8. */
+  /** As it is there, byte for byte; null: it is not UTF-8, is too long, or may not be read, of which a warning tells. */
   text: string | null;
+  /** The file that a generator has made it from, such as a quadlet of Podman's; null: none is known. Its text is null when it is not there. */
+  source: { path: string; text: string | null } | null;
   drop_ins: { path: string; text: string | null }[];
   /** The hash that fleet has of a unit with these options; null: the text is not known. */
   hash: string | null;

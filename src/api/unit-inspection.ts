@@ -5,7 +5,7 @@ import { journalRightsMissing, mayNotReadJournal } from './journal-rights.js';
 import { readable, readableLine } from './readable-text.js';
 import type { RemoteShell } from './remote-shell.js';
 import { wholeSections } from './sections.js';
-import { shownNumber, shownProperties } from './shown-properties.js';
+import { shownNumber, shownPaths, shownProperties } from './shown-properties.js';
 import {
   INSPECTION_SCRIPT,
   INSPECTION_SECTIONS,
@@ -123,7 +123,7 @@ function unitOf(properties: Properties): Omit<InspectedUnit, 'log'> {
     needs_daemon_reload: truthOf(properties.get('NeedDaemonReload')),
     can_reload: truthOf(properties.get('CanReload')),
     fragment_path: text('FragmentPath'),
-    drop_ins: pathsOf(properties.get('DropInPaths')),
+    drop_ins: shownPaths(properties.get('DropInPaths')),
   };
 }
 
@@ -164,14 +164,6 @@ function timeOf(text = ''): string | null {
   const [, date, time] = /^\w+ (\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.\d+)? UTC$/.exec(text) ?? [];
   const at = Date.parse(`${date}T${time}Z`);
   return Number.isNaN(at) ? null : new Date(at).toISOString();
-}
-
-/** systemd 252 puts a path with blanks or quotes in double quotes, as a shell would read it. */
-function pathsOf(text: string | undefined): string[] | null {
-  if (text === undefined) return null;
-  return [...text.matchAll(/"((?:[^"\\]|\\.)*)"|\S+/g)].map(([word, quoted]) =>
-    quoted === undefined ? word : quoted.replace(/\\(.)/g, '$1'),
-  );
 }
 
 interface ReadLog {

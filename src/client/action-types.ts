@@ -840,7 +840,7 @@ export interface ServiceActions {
       /** The operation. */
       operation: string;
       /** Why it has ended; planned: a dry run. */
-      ended: 'planned' | 'completed' | 'max_failures' | 'deadline' | 'cancelled';
+      ended: 'planned' | 'completed' | 'max_failures' | 'deadline' | 'cancelled' | 'shutdown';
       /** Names the plan, for a rollout after a dry run. */
       plan_hash: string;
       /** The number of targets to change, as confirm_count. */
@@ -855,6 +855,10 @@ export interface ServiceActions {
         machine_id: string | null;
         /** Its batch; 0: nothing is to be done. */
         batch: number;
+        /** Its states when the plan was made; a global unit may have several. */
+        states: string[];
+        /** The hash of its file then. */
+        file_hash: string | null;
         /** What came of it. */
         status: 'planned' | 'done' | 'unchanged' | 'failed' | 'not_tried';
         /** What was done, as its action says. */
@@ -1086,13 +1090,20 @@ export interface ServiceActions {
         host: string | null;
         /** Where it is; null: fleet's own. */
         path: string | null;
-        /** The text as it is there; null: it is not UTF-8. */
+        /** The text as it is there; null: it cannot be told, as a warning says. */
         text: string | null;
+        /** What a generator has made it from, such as a quadlet. */
+        source: {
+          /** Where it is. */
+          path: string;
+          /** The text; null: it cannot be told. */
+          text: string | null;
+        } | null;
         /** Files that change it, such as X.service.d/more.conf. */
         drop_ins: {
           /** Where it is. */
           path: string;
-          /** The text; null: it is not UTF-8. */
+          /** The text; null: it cannot be told. */
           text: string | null;
         }[];
         /** The hash that fleet has of such a unit. */

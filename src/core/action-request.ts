@@ -1,4 +1,4 @@
-import type { ActionRequest } from '../api/action.js';
+import type { ActionRequest, Drain } from '../api/action.js';
 import type { Caller } from '../api/caller.js';
 import type { Cluster } from '../api/cluster.js';
 import type { Warn } from '../api/warn.js';
@@ -24,6 +24,7 @@ export interface HandlerRun {
   /** In the clock's milliseconds. */
   deadline: number;
   abort: LazyAbort;
+  drain: Drain;
   /** The units that the parameters name. */
   unitNames: readonly string[];
   /** The patterns of the units that the caller may see or change; undefined: all. */
@@ -60,6 +61,7 @@ class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
   parameters: unknown;
   cluster: Cluster | undefined;
   settings: SettingValues;
+  drain: Drain;
   deadline: number;
   id: string;
   key: string | undefined;
@@ -76,6 +78,7 @@ class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
     this.parameters = parameters;
     this.cluster = cluster;
     this.settings = run.settings;
+    this.drain = run.drain;
     this.deadline = deadline;
     this.id = id;
     this.key = key;

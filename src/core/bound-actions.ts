@@ -197,7 +197,7 @@ export class BoundActions implements Actions {
     action: PreparedAction,
     nested: Pick<HandlerRun, 'parameters' | 'units' | 'abort' | 'deadline'> & { run: number },
   ): Promise<unknown> {
-    const { id, cluster, caller, traceId, repeated, warn, logFor } = this.#run;
+    const { id, cluster, caller, traceId, repeated, drain, warn, logFor } = this.#run;
     const { run: level, parameters, abort } = nested;
     const { name, target, effect } = action.description;
     const run: HandlerRun = {
@@ -209,6 +209,7 @@ export class BoundActions implements Actions {
       caller: action.coalesces === true ? ANONYMOUS : caller,
       traceId,
       repeated,
+      drain,
       warn,
       logFor,
       unitNames: action.unitsIn(parameters),
@@ -243,6 +244,7 @@ type Caller = Pick<
   | 'traceId'
   | 'repeated'
   | 'deadline'
+  | 'drain'
   | 'abort'
   | 'warn'
   | 'logFor'

@@ -1,3 +1,4 @@
+import type { Drain } from '../api/action.js';
 import { ActionError } from '../api/action-error.js';
 import { errorCodeInfo } from '../api/error-codes.js';
 import { ANONYMOUS } from '../api/caller.js';
@@ -50,6 +51,8 @@ export interface ExecutionOptions {
   isolation: Omit<Isolation, 'close'> | undefined;
   /** Where changes wait until they may begin. */
   gate: ChangeGate;
+  /** The stop of the service. */
+  drain: Drain;
   /** For actions that call others. */
   nested: NestedCallsOptions & Pick<BoundActionsOptions, 'catalogue'>;
   /** Runs a handler in the context of its call; undefined: there is none. */
@@ -116,7 +119,9 @@ export class Execution {
   /** For the changes within a change. */
   #takeUnit: TakeUnit | undefined;
   #cancelSettling = NOTHING;
-  #giveUp: (error: ActionError | ConnectionLost | Shutdown) => void = NOTHING;
+  /** What the handler has thrown while what it has called and not waited for runs on. */
+  #thrown: unknown;
+  #giveUp: (error: unknown) => void = NOTHING;
 
   constructor(job: ExecutedCall, options: ExecutionOptions) {
     this.#job = job;
@@ -289,7 +294,7 @@ export class Execution {
     this.#abort.abort(reason);
     if (this.#isRead) return this.#giveUp(reason);
     if (this.#state === 'waiting') return;
-    const unknown = () => this.#giveUp(outcomeUnknown(reason));
+    const unknown = () => this.#giveUp(this.#lastWord(reason));
     this.#cancelSettling = this.#options.clock.after(OUTCOME_GRACE_MS, unknown);
   }
 
@@ -302,7 +307,13 @@ export class Execution {
   end(reason: ActionError): void {
     this.stop(reason);
     this.#ending.abort(reason);
-    this.#giveUp(outcomeUnknown(this.#abort.reason));
+    this.#giveUp(this.#lastWord(this.#abort.reason));
+  }
+
+  /** Of a change that is not waited for any more: what its handler has reported, or that nothing is known. */
+  #lastWord(reason: unknown): unknown {
+    const hasReported = bodyOf(this.#thrown) !== undefined && this.#thrown !== reason;
+    return hasReported ? this.#reasonAfter(this.#thrown) : outcomeUnknown(reason);
   }
 
   /** Notes what an error of the handler shows of its cluster. @returns the reason why the run failed */
@@ -352,7 +363,7 @@ export class Execution {
     const key = this.#call.idempotencyKey ?? this.#call.key;
     const traceId = traceIdOf(this.#call);
     const caller = action.coalesces === true ? ANONYMOUS : this.#call.caller;
-    const { logFor } = this.#options;
+    const { logFor, drain } = this.#options;
     const { name } = action.description;
     const abort = this.#abort;
     const deadline = this.#deadlineOf(work);
@@ -371,6 +382,7 @@ export class Execution {
         repeated,
         deadline,
         abort,
+        drain,
         unitNames,
         units,
         warn,
@@ -380,7 +392,10 @@ export class Execution {
       const { clock, nested } = this.#options;
       const authority = this.#nestedCalls();
       const actions = BoundActions.of({ catalogue: nested.catalogue, authority, clock }, run);
-      return endedBy(Promise.resolve(action[work]?.(actionRequest(run), actions)), async () => actions.end());
+      return endedBy(Promise.resolve(action[work]?.(actionRequest(run), actions)), async (error) => {
+        this.#thrown = error;
+        await actions.end();
+      });
     }
     const calls = action.callsOthers ? this.#nestedCalls() : undefined;
     const running = (this.#place ?? isolation).run({
@@ -397,6 +412,7 @@ export class Execution {
       units,
       ...this.#needsOf(work),
       signal: abort.signal,
+      drain,
       nested: calls,
       onWarning: warn,
       onResponse: () => cluster && noteResponse(cluster),
@@ -416,13 +432,20 @@ export class Execution {
   }
 }
 
-/** Ends what a handler has called and not waited for, before its own end counts. */
-async function endedBy<T>(running: Promise<T>, end: () => Promise<void>): Promise<T> {
+/**
+ * Ends what a handler has called and not waited for, before its own end counts.
+ * @param end gets what the handler has thrown
+ */
+async function endedBy<T>(running: Promise<T>, end: (error?: unknown) => Promise<void>): Promise<T> {
+  let result: T;
   try {
-    return await running;
-  } finally {
-    await end();
+    result = await running;
+  } catch (error) {
+    await end(error);
+    throw error;
   }
+  await end();
+  return result;
 }
 
 /**

@@ -1,3 +1,4 @@
+import type { Drain } from '../api/action.js';
 import type { Caller } from '../api/caller.js';
 import type { Warn } from '../api/warn.js';
 import type { Performance } from './change-gate.js';
@@ -52,6 +53,7 @@ export interface IsolatedCall {
   readonly isAlone: boolean;
   /** Aborted with the `ActionError` that says why the call is stopped. */
   readonly signal: AbortSignal;
+  readonly drain: Drain;
   /** Decides on the actions that it calls; undefined: it calls none. */
   readonly nested: NestedAuthority | undefined;
   /** Called when the handler warns its caller. */

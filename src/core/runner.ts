@@ -40,6 +40,7 @@ import { FairQueue } from './fair-queue.js';
 import { type Isolation, MustRunAlone } from './isolation.js';
 import { compose, type Middleware } from './middleware.js';
 import { ofRepeatedChange } from './repeated-change.js';
+import { ServiceDrain } from './service-drain.js';
 import { traceIdOf } from './trace-id.js';
 
 /** A call whose action runs. */
@@ -181,8 +182,7 @@ export class Runner {
   readonly #known = new WeakSet<Call>();
   /** The number of calls for clusters without a response, as it was last told. */
   #withoutResponse = 0;
-  /** Aborted when the service stops. */
-  readonly #stopping = new AbortController();
+  readonly #drain = new ServiceDrain();
   #idle: (() => void) | undefined;
 
   constructor(options: RunnerOptions) {
@@ -219,6 +219,7 @@ export class Runner {
       onReached: ({ key }) => this.#reached(key),
       onUnreachable: ({ key }) => this.#unreachable(key),
       isolation: options.isolation,
+      drain: this.#drain,
       nested: {
         catalogue,
         admission: this.#admission,
@@ -295,17 +296,17 @@ export class Runner {
    */
   async drain(graceMs: number): Promise<void> {
     const shutdown = new Shutdown();
-    this.#stopping.abort(shutdown);
+    const { clock } = this.#options;
+    const changesStopMs = graceMs - Math.min(OUTCOME_GRACE_MS, graceMs / 2);
+    const changesEndMs = Math.max(graceMs, changesStopMs + MIN_OUTCOME_MS);
+    this.#drain.begin(shutdown, clock.now() + changesEndMs);
     for (const job of this.#waiting) this.#interrupt(job, shutdown);
     for (const { execution } of this.#running) execution?.release(shutdown);
     if (this.#running.size === 0) return;
     const idle = new Promise<void>((resolve) => {
       this.#idle = resolve;
     });
-    const { clock } = this.#options;
     const reason = shuttingDown();
-    const changesStopMs = graceMs - Math.min(OUTCOME_GRACE_MS, graceMs / 2);
-    const changesEndMs = Math.max(graceMs, changesStopMs + MIN_OUTCOME_MS);
     const forEach = (effect: Action['effect'], work: (execution: Execution | RunningShare) => void) => {
       for (const { admitted, execution } of this.#running)
         if (execution !== undefined && admitted.action.description.effect === effect) work(execution);
@@ -322,7 +323,7 @@ export class Runner {
   #dispatch(call: Call): Promise<Settled> {
     const { signal, delivery } = call;
     const begin = this.#options.clock.now();
-    if (this.#stopping.signal.aborted || (signal.aborted && releases(signal.reason)))
+    if (this.#drain.signal.aborted || (signal.aborted && releases(signal.reason)))
       return Promise.resolve(RELEASED);
     if (signal.aborted) return this.#notAdmitted(call, cancelled(), { since: begin, isAllowed: false });
     // What ended a worker before may be the check of its parameters.
@@ -369,7 +370,7 @@ export class Runner {
     const { catalogue, clock, claims } = this.#options;
     const action = typeof call.action === 'string' ? catalogue.find(call.action)?.description : undefined;
     if (claims === undefined || action?.effect !== 'change') return refusal;
-    const limit = { ms: NOTE_MS, clock, reason: () => timedOut(NOTE_MS), signal: this.#stopping.signal };
+    const limit = { ms: NOTE_MS, clock, reason: () => timedOut(NOTE_MS), signal: this.#drain.signal };
     return runWithin(limit, async (signal) =>
       this.#gate.refuse({
         call,
@@ -402,7 +403,7 @@ export class Runner {
     if (isCallers && leftMs <= 0) throw timedOut(callerMs);
     const ms = isCallers ? leftMs : CHECK_MS;
     const reason = () => timedOut(isCallers ? callerMs : CHECK_MS);
-    const limit = { ms, clock, reason, signal: [signal, this.#stopping.signal] };
+    const limit = { ms, clock, reason, signal: [signal, this.#drain.signal] };
     try {
       const checked = await runWithin(limit, async (limited) => {
         const check = isolation.run({
@@ -421,6 +422,7 @@ export class Runner {
           onProcessEnd: 'give-back',
           isAlone: mustRunAlone === true,
           signal: limited,
+          drain: this.#drain,
           nested: undefined,
           onWarning: () => {},
           onResponse: () => {},

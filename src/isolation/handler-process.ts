@@ -86,6 +86,8 @@ export class HandlerProcess {
   /** Why it was killed, or cannot start. */
   #reason: string | undefined;
   #cancelLimit = () => {};
+  /** Undefined: no call has told yet how the service learns of its stop. */
+  #unwatchDrain: (() => void) | undefined;
 
   constructor(options: HandlerProcessOptions) {
     const { module, settings, onLine } = options;
@@ -142,6 +144,7 @@ export class HandlerProcess {
     const { id, key, action, work, repeated, parameters, token, caller, traceId, unitNames, units } = call;
     const { deadline, signal } = call;
     const trace = this.#options.activeTrace?.();
+    this.#watchDrain(call);
     return new Promise((resolve, reject) => {
       const onAbort = () => this.#stop(number);
       const states = { progress: 'sent', cancelStop: () => {}, isOverdue: false } as const;
@@ -169,6 +172,18 @@ export class HandlerProcess {
       if (signal.aborted) onAbort();
       else signal.addEventListener('abort', onAbort, { once: true });
     });
+  }
+
+  /** Tells the process, once for all of its calls, that the service begins to stop. */
+  #watchDrain({ drain: { signal }, drain }: IsolatedCall): void {
+    if (this.#unwatchDrain !== undefined) return;
+    const tell = () => {
+      const reportWithinMs = drain.reportBy - this.#options.clock.now();
+      this.#send({ type: 'drain', reportWithinMs });
+    };
+    this.#unwatchDrain = () => signal.removeEventListener('abort', tell);
+    if (signal.aborted) tell();
+    else signal.addEventListener('abort', tell, { once: true });
   }
 
   /** Resolves when it has responded to this question: it is not blocked then; or when it has ended. */
@@ -289,6 +304,7 @@ export class HandlerProcess {
   #end(how: string): void {
     this.#how = how;
     this.#cancelLimit();
+    this.#unwatchDrain?.();
     process.removeListener('exit', this.#kill);
     const requests = [...this.#running.values()].map(({ call: { id, action } }) => ({ request: id, action }));
     if (this.#isReady && !this.#isEnding) {

@@ -3,8 +3,9 @@ import { Cluster } from '../api/cluster.js';
 import { actionRequest, type HandlerRun } from '../core/action-request.js';
 import { BoundActions } from '../core/bound-actions.js';
 import { bodyOf, withSendableDetails } from '../core/call-errors.js';
-import type { ErrorBody } from '../core/call.js';
+import { type ErrorBody, Shutdown } from '../core/call.js';
 import type { Catalogue } from '../core/catalogue.js';
+import { ServiceDrain } from '../core/service-drain.js';
 import { unsendableIn } from '../core/unsendable.js';
 import { Warnings } from '../core/warnings.js';
 import type { Clock } from '../lib/clock.js';
@@ -54,6 +55,7 @@ export function serveHandlers(
       server?.told(message);
     else if (message.type === 'ping') send({ type: 'pong' });
     else if (message.type === 'stop') server?.stop(message.call, message.reason);
+    else if (message.type === 'drain') server?.drain(message.reportWithinMs);
     else void server?.close(message.withinMs).finally(() => exit(0));
   });
   process.on('disconnect', () => exit(0));
@@ -63,6 +65,7 @@ class HandlerServer {
   readonly #served: ServedHandlers;
   readonly #maxReplyBytes: number;
   readonly #running = new Map<number, LazyAbort>();
+  readonly #drain = new ServiceDrain();
   /** Of the calls that call other actions. */
   readonly #nested = new Map<number, RemoteAuthority>();
 
@@ -101,6 +104,11 @@ class HandlerServer {
 
   stop(call: number, { code, errors: [message = ''], details }: ErrorBody): void {
     this.#running.get(call)?.abort(new ActionError(code, message, { details }));
+  }
+
+  /** The service begins to stop. */
+  drain(reportWithinMs: number): void {
+    this.#drain.begin(new Shutdown(), this.#served.clock.now() + reportWithinMs);
   }
 
   /** The service has answered a question about an action that a call calls. */
@@ -145,6 +153,7 @@ class HandlerServer {
       repeated,
       deadline: clock.now() + leftMs,
       abort,
+      drain: this.#drain,
       unitNames,
       units,
       warn: (text, facts) => {

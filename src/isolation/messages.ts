@@ -41,6 +41,8 @@ export type ToHandlerProcess =
   | Run
   /** Aborts the signal of a call. */
   | { type: 'stop'; call: number; reason: ErrorBody }
+  /** The service begins to stop: changes have this long to report, in milliseconds. */
+  | { type: 'drain'; reportWithinMs: number }
   /** What was asked by `enter`: the action may begin, or not; and that `leave` is done. */
   | { type: 'entered'; call: number; run: number; units: readonly string[] | undefined }
   | { type: 'refused'; call: number; run: number; thrown: Thrown }

@@ -410,6 +410,46 @@ test('a request ends, and releases its units and its claim, when the changes tha
   t.deepEqual(store.asked.slice(-2), [`free ${other}`, 'settle']);
 });
 
+test('what a change reports while what it has called runs on is its last word at a shutdown', async (t) => {
+  const lasting = change(async () => new Promise(() => {}));
+  const report = new ActionError('unit_failed', 'one has failed', { details: { done: ['a.service'] } });
+  const parent = calling(
+    async (actions, { signal }) => {
+      void actions.call('inner', { unit: other }).catch(() => {});
+      await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      throw report;
+    },
+    { effect: 'change' },
+  );
+  const { ask, drain, clock } = openRunner([parent, lasting]);
+  const asked = ask();
+  await settle();
+  const drained = drain(10_000);
+  clock.advance(5_000);
+  await settle();
+  clock.advance(5_000);
+  await drained;
+  t.like(await asked, { body: { code: 'unit_failed', details: { done: ['a.service'] } } });
+});
+
+test('a stop of the service reaches what an action calls before its signal is aborted', async (t) => {
+  const seen: unknown[] = [];
+  const parent = calling(async (actions) => actions.call('inner', { unit: other }), { effect: 'change' });
+  const draining = change(async ({ drain, signal }) => {
+    seen.push(drain.reportBy);
+    await new Promise((resolve) => drain.signal.addEventListener('abort', resolve));
+    seen.push(drain.reportBy - clock.now(), signal.aborted);
+    return {};
+  });
+  const { codeFor, drain, clock } = openRunner([parent, draining]);
+  const asked = codeFor();
+  await settle();
+  const drained = drain(10_000);
+  t.is(await asked, 'completed');
+  await drained;
+  t.deepEqual(seen, [Number.POSITIVE_INFINITY, 10_000, false]);
+});
+
 test('an error that says that nothing was changed is not believed of an action that has called a change', async (t) => {
   const busy = async () => {
     throw new ActionError('cluster_busy', 'try again', { details: { retry_after_ms: 5 } });

@@ -4,10 +4,12 @@ import { pathToFileURL } from 'node:url';
 import anyTest from 'ava';
 import { ConnectionLost } from '../../src/core/call.js';
 import { MustRunAlone, NeverBegan } from '../../src/core/isolation.js';
+import { ServiceDrain } from '../../src/core/service-drain.js';
 import { ActionError } from '../../src/plugin.js';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { clusterSettings } from '../../src/sandbox/sandbox-settings.js';
-import { eventually } from '../support/eventually.js';
+import { systemClock } from '../../src/lib/clock.js';
+import { eventually, HUNG_MS } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { planted } from '../support/planted-secrets.js';
 import { folder } from '../support/settings.js';
@@ -158,6 +160,20 @@ test('a handler that stops when its signal is aborted rejects with the very reas
   const reason = new ActionError('timeout', 'the time is up');
   abort.abort(reason);
   t.is(await t.throwsAsync(stopped), reason);
+});
+
+test('handlers learn that the service begins to stop, and by when they must report, before and after they begin', async (t) => {
+  const { act, runs } = await openIsolation(t);
+  const drain = new ServiceDrain();
+  const draining = act('drains', { id: 'first', drain });
+  await eventually('it runs', async () => (await runs('first')).length === 1);
+  drain.begin(new Error('the service stops'), systemClock.now() + HUNG_MS);
+  const seen = (await draining) as { leftMs: number; stopped: boolean };
+  t.true(seen.leftMs > 0 && seen.leftMs <= HUNG_MS, `${seen.leftMs} ms`);
+  t.false(seen.stopped);
+  t.like(await act('drains', { drain }), { stopped: false });
+  const other = await openIsolation(t);
+  t.like(await other.act('drains', { drain }), { stopped: false });
 });
 
 test('a handler reads why it is stopped, and reports an outcome', async (t) => {

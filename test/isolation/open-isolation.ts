@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { ANONYMOUS } from '../../src/api/caller.js';
 import type { IsolatedCall } from '../../src/core/isolation.js';
+import { ServiceDrain } from '../../src/core/service-drain.js';
 import { ForkedIsolation } from '../../src/isolation/forked-isolation.js';
 import type { HandlerSettings } from '../../src/isolation/messages.js';
 import { type Clock, systemClock } from '../../src/lib/clock.js';
@@ -26,7 +27,7 @@ const SOURCE = (counts: string) => `
   class Row { name = 'web'; }
   const circular = {};
   circular.self = circular;
-  const aborted = (signal) => new Promise((resolve) => signal.addEventListener('abort', resolve));
+  const aborted = (signal) => signal.aborted || new Promise((resolve) => signal.addEventListener('abort', resolve));
   const doings = {
     exit: () => process.exit(7),
     kill: () => { process.kill(process.pid, 'SIGKILL'); return new Promise(() => {}); },
@@ -54,6 +55,7 @@ const SOURCE = (counts: string) => `
     exitWhenStopped: async ({ signal }) => { await aborted(signal); process.exit(7); },
     aborted: async ({ signal }) => { await aborted(signal); throw signal.reason; },
     reports: async ({ signal }) => { await aborted(signal); throw new ActionError('unit_stopped', signal.reason.code + ': ' + signal.reason.message); },
+    drains: async ({ drain, signal }, { clock }) => { await aborted(drain.signal); return { leftMs: drain.reportBy - clock.now(), stopped: signal.aborted }; },
     warns: ({ warn }) => { for (let n = 0; n < 1_000; n++) warn('warning ' + n % 3, n % 3 === 2 ? { unreachable: [{ host: 'h' + n % 2, code: 'c', reason: 'r' }] } : undefined); return 'warned'; },
     logs: ({ log }) => { log.info('it logs', { n: 1 }); console.log('it prints'); return 'logged'; },
     blocks: () => { for (;;); },
@@ -155,6 +157,7 @@ export async function openIsolation(
     onProcessEnd: 'run-alone',
     isAlone: false,
     signal: new AbortController().signal,
+    drain: new ServiceDrain(),
     nested: undefined,
     onWarning: () => {},
     onResponse: () => {},

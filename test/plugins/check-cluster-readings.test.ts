@@ -2,7 +2,7 @@ import test from 'ava';
 import type { MachineReport } from '../../plugins/check-cluster/ask-machines.js';
 import { clockFindings } from '../../plugins/check-cluster/clock-findings.js';
 import { fileSystemsIn } from '../../plugins/check-cluster/file-systems.js';
-import { loadedUnitsIn, shownUnitsIn } from '../../plugins/check-cluster/machine-units.js';
+import { clusterUnitsIn, shownUnitsIn } from '../../plugins/check-cluster/machine-units.js';
 
 const BLOCKS = `Filesystem     1024-blocks    Used Available Capacity Mounted on
 composefs             8720    8720         0     100% /
@@ -41,7 +41,7 @@ test('each file system that can grow is read once, with its inodes when their nu
 });
 
 test('units are read whatever their descriptions are, and nothing else is', (t) => {
-  const units = loadedUnitsIn(
+  const units = clusterUnitsIn(
     'a@1.service  loaded    failed   failed  loaded active running\nsrv-x\\x2dy.mount not-found active mounted srv\nOops: no bus\n',
   );
   t.deepEqual(
@@ -51,7 +51,7 @@ test('units are read whatever their descriptions are, and nothing else is', (t) 
       ['srv-x\\x2dy.mount', 'not-found', 'active', 'mounted'],
     ],
   );
-  t.is(loadedUnitsIn('Failed to list units: Connection timed out\n'), undefined);
+  t.is(clusterUnitsIn('Failed to list units: Connection timed out\n'), undefined);
 });
 
 test('a unit that is shown twice was looked at again', (t) => {

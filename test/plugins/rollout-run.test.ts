@@ -4,6 +4,7 @@ import { planOf, type Target } from '../../plugins/rollout/plan.js';
 import { type RunOptions, runPlan } from '../../plugins/rollout/run.js';
 import { Cluster } from '../../src/api/cluster.js';
 import { ActionError, type Actions, type UnitState } from '../../src/plugin.js';
+import { ServiceDrain } from '../../src/core/service-drain.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 
 const UNITS = ['a.service', 'b.service', 'c.service', 'd.service'];
@@ -22,15 +23,26 @@ interface Trouble {
   curable?: boolean;
   /** Whether the cluster does not answer after a batch. */
   isSilent?: boolean;
+  /** Whether an action goes on until the test lets it end. */
+  isLasting?: boolean;
   /** How long each action takes, in milliseconds. */
   tookMs?: number;
   onCall?: (calls: number) => void;
 }
 
 /** A cluster of systemd hosts on which every unit runs, as its actions and its states show it. */
-const world = ({ failing, fading, curable = false, isSilent = false, tookMs = 0, onCall }: Trouble = {}) => {
+const world = ({
+  failing,
+  fading,
+  curable = false,
+  isSilent = false,
+  isLasting = false,
+  tookMs = 0,
+  onCall,
+}: Trouble = {}) => {
   const clock = new LeapingClock();
   const abort = new AbortController();
+  const drain = new ServiceDrain();
   const calls: { action: string; unit: string; machines: string[] }[] = [];
   const running = new Set<string>();
   const down = new Set<string>(fading);
@@ -53,6 +65,7 @@ const world = ({ failing, fading, curable = false, isSilent = false, tookMs = 0,
     calls.push({ action, unit, machines });
     onCall?.(calls.length);
     await clock.sleep(tookMs);
+    if (isLasting) await new Promise(() => {});
     running.delete(unit);
     const changes = machines.map((machine) => {
       const isBad = failing?.has(keyOf(unit, machine)) === true && (action === 'restart_unit' || !curable);
@@ -75,6 +88,8 @@ const world = ({ failing, fading, curable = false, isSilent = false, tookMs = 0,
     calls,
     abort,
     clock,
+    /** The service begins to stop; changes have this long to report. */
+    shutDown: (reportMs: number) => drain.begin(new Error('shutdown'), clock.now() + reportMs),
     run: async (
       batch: string,
       { limitMs = 3_600_000, ...more }: Partial<RunOptions> & { limitMs?: number } = {},
@@ -92,6 +107,7 @@ const world = ({ failing, fading, curable = false, isSilent = false, tookMs = 0,
       const request = {
         cluster: new Cluster('lab'),
         signal: abort.signal,
+        drain,
         deadline: clock.now() + limitMs,
       };
       // A test's result is what it says.
@@ -186,6 +202,75 @@ test('what a stop of the request kept from beginning was not tried', async (t) =
     ['done', 'done', 'not_tried', 'not_tried'],
   );
   t.false(targets.some(({ status }) => status === 'failed'));
+});
+
+test('at a shutdown the batch that runs comes to its end, and no other begins', async (t) => {
+  const { run, shutDown, calls } = world({
+    failing: new Set([keyOf('b.service', MACHINES[1] ?? '')]),
+    curable: true,
+    onCall: (count) => {
+      if (count === 5) shutDown(20_000);
+    },
+  });
+  const { end, targets, leftStopped } = await run('4', { maxFailures: 1 });
+  t.is(end, 'shutdown');
+  t.deepEqual(
+    targets.map(({ status }) => status),
+    'done done done done done failed done done not_tried not_tried not_tried not_tried'.split(' '),
+  );
+  t.deepEqual(leftStopped, []);
+  t.is(calls.filter(({ action }) => action === 'start_unit').length, 1);
+});
+
+test('a shutdown in the last batch does not make less of a rollout that is complete', async (t) => {
+  const { run, shutDown } = world({ onCall: (count) => count === 9 && shutDown(20_000) });
+  t.is((await run('4')).end, 'completed');
+});
+
+test('a shutdown ends a pause, and a rollout that has begun nothing begins nothing', async (t) => {
+  const pausing = world();
+  const { clock } = pausing;
+  const sleep = clock.sleep.bind(clock);
+  clock.sleep = async (ms, options) => {
+    if (ms === 60_000) pausing.shutDown(20_000);
+    return sleep(ms, options);
+  };
+  const { end, targets } = await pausing.run('6', { pauseMs: 60_000 });
+  t.is(end, 'shutdown');
+  t.is(targets.filter(({ status }) => status === 'done').length, 6);
+  const none = world();
+  none.shutDown(20_000);
+  const untouched = await none.run('6');
+  t.is(untouched.end, 'shutdown');
+  t.true(untouched.targets.every(({ status }) => status === 'not_tried'));
+  t.is(none.calls.length, 0);
+});
+
+test('what has not said what came of it when the time to answer is over is unknown, and named', async (t) => {
+  for (const [why, end] of [
+    ['shutdown', 'shutdown'],
+    ['timeout', 'deadline'],
+    ['cancelled', 'cancelled'],
+  ] as const) {
+    const { run, clock, abort, shutDown, calls } = world({ isLasting: true, isSilent: true });
+    const running = run('2', { maxFailures: 12 });
+    while (calls.length < 2) await clock.sleep(0);
+    if (why === 'shutdown') shutDown(10_000);
+    else abort.abort(new ActionError(why, 'The rollout is stopped'));
+    const begun = clock.now();
+    const ended: unknown[] = [];
+    void running.then((result) => ended.push(result));
+    while (ended.length === 0) await clock.sleep(500);
+    // A shutdown gives ten seconds, a deadline thirty, and the answer needs some of them.
+    t.true(clock.now() - begun <= (why === 'shutdown' ? 10_000 : 30_000), `${clock.now() - begun} ms`);
+    const { targets, leftStopped, ...result } = await running;
+    t.is(result.end, end);
+    t.deepEqual(
+      targets.slice(0, 3).map(({ status, error }) => error?.code ?? status),
+      ['outcome_unknown', 'outcome_unknown', 'not_tried'],
+    );
+    t.deepEqual(leftStopped, [`a.service on ${MACHINES[0]}`, `b.service on ${MACHINES[0]}`]);
+  }
 });
 
 test('no batch begins in less time than the longest one took', async (t) => {

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import rollout from '../../plugins/rollout/index.js';
 import { mixed, number, object, string } from 'yup';
@@ -10,8 +11,17 @@ interface Answer {
   ended: string;
   plan_hash: string;
   count: number;
-  targets: { unit: string; batch: number; status: string; error: { code: string } | null }[];
+  targets: {
+    unit: string;
+    states: string[];
+    file_hash: string;
+    batch: number;
+    status: string;
+    error: { code: string } | null;
+  }[];
   left_stopped: string[];
+  /** Of `stale_plan`. */
+  plan?: Answer;
 }
 
 /** A fleet cluster of two machines with a dozen units, and a clock that leaps over every wait. */
@@ -102,12 +112,24 @@ test('failures that are allowed do not stop it, and are told', async (t) => {
 
 test('a plan of a cluster that has changed since is refused, and nothing is touched', async (t) => {
   const { run, failure, cluster, clock, orders } = await world(t);
-  const { plan_hash, count } = await run({ ...ALL, dry_run: true });
+  const { plan_hash, count, targets } = await run({ ...ALL, dry_run: true });
   t.is(count, 12);
   cluster.setUnit('web@03.service', { desiredState: 'loaded' });
+  cluster.setUnit('web@05.service', { options: service('/bin/other', { MachineID: MACHINE_A }) });
   await clock.sleep(5_000);
-  t.is((await failure({ ...ALL, plan_hash, confirm_count: 12 })).code, 'stale_plan');
+  const { code, details } = await failure({ ...ALL, plan_hash, confirm_count: 12 });
+  t.is(code, 'stale_plan');
   t.is(orders().length, 0);
+  t.deepEqual(details.plan, await run({ ...ALL, dry_run: true }));
+  const now = new Map(details.plan?.targets.map((each) => [each.unit, each]));
+  const changed = targets.filter(({ unit, ...then }) => {
+    const { states, file_hash } = now.get(unit) ?? {};
+    return !isDeepStrictEqual([then.states, then.file_hash], [states, file_hash]);
+  });
+  t.deepEqual(
+    changed.map(({ unit }) => unit),
+    ['web@03.service', 'web@05.service'],
+  );
 });
 
 test('many targets need their number, and none at all is an error', async (t) => {

@@ -11,6 +11,7 @@ export function actionRequest<C extends Cluster | undefined>(
     parameters: {},
     settings: {},
     signal: new AbortController().signal,
+    drain: { signal: new AbortController().signal, reportBy: Number.POSITIVE_INFINITY },
     deadline: Number.POSITIVE_INFINITY,
     log: logLines().log,
     id: 'test',

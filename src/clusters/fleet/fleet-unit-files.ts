@@ -23,6 +23,7 @@ export class FleetUnitFiles implements UnitFiles {
         host: null,
         path: null,
         text: unitFileText(options),
+        source: null,
         drop_ins: [],
         hash: unitFileHash(options),
         is_current: null,

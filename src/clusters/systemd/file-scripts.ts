@@ -3,8 +3,14 @@ import { GENERATED, OPERATOR_FOLDERS, TRANSIENT } from '../../api/operator-folde
 /** Where the unit files of the distribution are. */
 export const VENDOR_FOLDERS = ['/usr/lib/systemd/system', '/lib/systemd/system'] as const;
 
-/** The longest file that is read, in bytes. */
-const MOST_BYTES = 1024 * 1024;
+/** The longest file that is read, in bytes: one that is longer is printed with a byte more. */
+export const MOST_BYTES = 1024 * 1024;
+
+/** Stands for the text of a file that cannot be read; it is no base64. */
+export const UNREADABLE = '!';
+
+/** Prints the words of a property on lines of their own: `xargs` reads quotes as systemd writes them, but for backslashes within. */
+const A_WORD_A_LINE = String.raw`sed 's/\\\(.\)/"'"'"'\1'"'"'"/g' | xargs printf '%s\n'`;
 
 /** The parts of what `READ_FILE_SCRIPT` prints, in this order. */
 export const READ_FILE_SECTIONS = ['machine', 'state', 'files', 'end'] as const;
@@ -14,7 +20,8 @@ export const READ_FILE_SECTIONS = ['machine', 'state', 'files', 'end'] as const;
  *
  * - `machine`: `/etc/machine-id`
  * - `state`: `systemctl show` of the unit. A template, which it does not know, is looked for in the folders.
- * - `files`: for each file a line with its path, and one with its text in base64; the unit's own first
+ * - `files`: for each file a line with its path, and one with its text in base64: the unit's own, the one that a generator made that
+ *   from, and the drop-ins
  */
 export const READ_FILE_SCRIPT = `
 export LC_ALL=C SYSTEMD_COLORS=0 SYSTEMD_PAGER=
@@ -23,7 +30,7 @@ part() { printf '\\n%s %s\\n' "$mark" "$1"; }
 part machine
 cat /etc/machine-id
 part state
-state=$(systemctl show --property=LoadState,FragmentPath,DropInPaths,NeedDaemonReload -- "$unit" 2>/dev/null)
+state=$(systemctl show --property=LoadState,FragmentPath,SourcePath,DropInPaths,NeedDaemonReload -- "$unit" 2>/dev/null)
 printf '%s\\n' "$state"
 path=$(printf '%s\\n' "$state" | sed -n 's/^FragmentPath=//p')
 if [ -z "$path" ]; then
@@ -32,10 +39,14 @@ if [ -z "$path" ]; then
   done
 fi
 part files
-for each in "$path" $(printf '%s\\n' "$state" | sed -n 's/^DropInPaths=//p'); do
+{
+  printf '%s\\n' "$path"
+  printf '%s\\n' "$state" | sed -n 's/^SourcePath=//p'
+  printf '%s\\n' "$state" | sed -n 's/^DropInPaths=//p' | ${A_WORD_A_LINE}
+} | while IFS= read -r each; do
   [ -f "$each" ] || continue
   printf '%s\\n' "$each"
-  head -c ${MOST_BYTES} "$each" | base64 | tr -d '\\n'
+  if [ -r "$each" ]; then head -c ${MOST_BYTES + 1} "$each" | base64 | tr -d '\\n'; else printf '${UNREADABLE}'; fi
   echo
 done
 part end

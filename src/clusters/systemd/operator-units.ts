@@ -1,7 +1,8 @@
 import { unitFileOptions } from '../../api/unit-file-options.js';
 import type { UnitOption } from '../../api/fleet-transport.js';
 import { isTemplateName, isUnitName } from '../../api/grammar.js';
-import type { LoadedUnit, Survey, UnitEntry } from './survey.js';
+import type { LoadedUnit } from '../../api/loaded-units.js';
+import type { Survey, UnitEntry } from './survey.js';
 import { GENERATED, OPERATOR_FOLDERS, TRANSIENT } from '../../api/operator-folders.js';
 import { isWorkUnit } from '../../api/work-unit.js';
 

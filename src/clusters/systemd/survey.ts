@@ -1,14 +1,6 @@
+import { type LoadedUnit, loadedUnitsIn } from '../../api/loaded-units.js';
 import { sectionsOf } from '../../api/sections.js';
 import { SECTIONS } from './survey-script.js';
-
-/** A unit that PID 1 has loaded. */
-export interface LoadedUnit {
-  name: string;
-  /** `loaded`, `not-found`, `masked`, `bad-setting`, `error`. */
-  load: string;
-  active: string;
-  sub: string;
-}
 
 /** A file, folder or link in a folder of units. */
 export interface UnitEntry {
@@ -47,19 +39,10 @@ export function readSurvey(output: string, mark: string): Survey {
     bootID,
     uptimeSeconds: Number(uptime),
     systemdVersion: Number(/^systemd (\d+)/.exec(version)?.[1] ?? Number.NaN),
-    loaded: loadedIn(sections.loaded),
+    loaded: loadedUnitsIn(sections.loaded),
     entries: entriesIn(sections.files),
     texts: textsIn(sections.text),
   };
-}
-
-function loadedIn(text: string): Map<string, LoadedUnit> {
-  const units = new Map<string, LoadedUnit>();
-  for (const line of text.split('\n')) {
-    const [name = '', load = '', active = '', sub = ''] = line.trimStart().split(/ +/, 4);
-    if (sub !== '') units.set(name, { name, load, active, sub });
-  }
-  return units;
 }
 
 export function entriesIn(text: string): UnitEntry[] {

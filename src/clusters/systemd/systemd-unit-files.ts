@@ -10,14 +10,17 @@ import type { UnitFileEntry, UnitFileOptions, UnitFiles, UnitFileText } from '..
 import {
   LIST_FILES_SCRIPT,
   LIST_FILES_SECTIONS,
+  MOST_BYTES,
   READ_FILE_SCRIPT,
   READ_FILE_SECTIONS,
+  UNREADABLE,
   VENDOR_FOLDERS,
 } from './file-scripts.js';
 import { askMachines, missingIn, noneReached } from './machine-answers.js';
 import { enabledUnits, templateOf } from './operator-units.js';
 import { sectionsOf } from '../../api/sections.js';
 import { entriesIn, type UnitEntry } from './survey.js';
+import { shownPaths } from '../../api/shown-properties.js';
 import { GENERATED, OPERATOR_FOLDERS, TRANSIENT } from '../../api/operator-folders.js';
 import type { SystemdMachine } from './systemd-machine.js';
 import { propertiesIn } from './unit-properties.js';
@@ -41,11 +44,13 @@ export class SystemdUnitFiles implements UnitFiles {
   }
 
   async read(cluster: Cluster, unit: string, options: UnitFileOptions): Promise<UnitFileText[]> {
-    const read = { script: READ_FILE_SCRIPT, argument: unit, sections: READ_FILE_SECTIONS };
-    const answers = await this.#ask(cluster, options, read);
+    const question = { script: READ_FILE_SCRIPT, argument: unit, sections: READ_FILE_SECTIONS };
+    const answers = await this.#ask(cluster, options, question);
     return answers.flatMap(({ host, id, parts }) => {
-      const file = fileIn(parts.state, parts.files);
-      return file === undefined ? [] : [{ machine_id: id, host, ...file }];
+      const read = fileIn(parts.state, parts.files);
+      if (read === undefined) return [];
+      for (const problem of read.problems) options.warn?.(`${host}: ${problem}`);
+      return [{ machine_id: id, host, ...read.file }];
     });
   }
 
@@ -106,31 +111,62 @@ export class SystemdUnitFiles implements UnitFiles {
   }
 }
 
-/** @returns undefined when the machine has no file of the unit */
-function fileIn(state: string, files: string): Omit<UnitFileText, 'machine_id' | 'host'> | undefined {
-  const properties = propertiesIn(state);
-  const lines = files.split('\n');
-  const texts: { path: string; text: string | null }[] = [];
-  for (let at = 0; at + 1 < lines.length; at += 2)
-    texts.push({ path: lines[at] ?? '', text: textOf(lines[at + 1] ?? '') });
-  const [own, ...dropIns] = texts.filter(({ path }) => path !== '');
-  if (own === undefined) return undefined;
-  const needsReload = properties?.get('NeedDaemonReload');
-  return {
-    ...own,
-    drop_ins: dropIns,
-    hash: own.text === null ? null : hashOf(own.text),
-    is_current: needsReload === undefined ? null : needsReload === 'no',
-  };
+interface ReadFile {
+  file: Omit<UnitFileText, 'machine_id' | 'host'>;
+  /** Why a text is not there, in sentences for people. */
+  problems: string[];
 }
 
-/** @returns null when it is not UTF-8 */
-function textOf(base64: string): string | null {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(base64, 'base64'));
-  } catch {
-    return null;
+/** @returns undefined when the machine has no file of the unit */
+function fileIn(state: string, files: string): ReadFile | undefined {
+  const properties = propertiesIn(state);
+  const lines = files.split('\n');
+  const texts = new Map<string, string | null>();
+  const problems: string[] = [];
+  for (let at = 0; at + 1 < lines.length; at += 2) {
+    const [path = '', printed = ''] = lines.slice(at, at + 2);
+    const text = textOf(printed);
+    texts.set(path, text ?? null);
+    if (text === undefined) problems.push(`${path} ${whyNoText(printed)}`);
   }
+  const path = properties?.get('FragmentPath') || [...texts.keys()][0];
+  const text = path === undefined ? undefined : texts.get(path);
+  if (path === undefined || text === undefined) return undefined;
+  const sourcePath = properties?.get('SourcePath') ?? '';
+  const dropIns = (shownPaths(properties?.get('DropInPaths')) ?? []).map((each) => {
+    const read = texts.get(each);
+    if (read === undefined) problems.push(`${each}, which systemd has read, is not there any more`);
+    return { path: each, text: read ?? null };
+  });
+  const needsReload = properties?.get('NeedDaemonReload');
+  const file = {
+    path,
+    text,
+    source: sourcePath === '' ? null : { path: sourcePath, text: texts.get(sourcePath) ?? null },
+    drop_ins: dropIns,
+    hash: text === null ? null : hashOf(text),
+    is_current: needsReload === undefined ? null : needsReload === 'no',
+  };
+  return { file, problems };
+}
+
+/** @returns undefined when it cannot be told */
+function textOf(printed: string): string | undefined {
+  if (printed === UNREADABLE) return undefined;
+  const bytes = Buffer.from(printed, 'base64');
+  if (bytes.length > MOST_BYTES) return undefined;
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function whyNoText(printed: string): string {
+  if (printed === UNREADABLE) return 'may not be read by the login of the service';
+  return Buffer.from(printed, 'base64').length > MOST_BYTES
+    ? `has more than ${MOST_BYTES} bytes, and is not read`
+    : 'is not UTF-8';
 }
 
 /** The unit files of a machine; of several with one name that which systemd uses. */

@@ -53,7 +53,7 @@ export function shownProperties(
     ['SubState', sub],
     ['FragmentPath', path],
     ['SourcePath', sourceOf(unit)],
-    ['DropInPaths', unit.dropIns.join(' ')],
+    ['DropInPaths', unit.dropIns.map(quoted).join(' ')],
     ['UnitFileState', unitFileState(unit, systemd)],
     ['StateChangeTimestamp', date(unit.changedAt)],
     ['StateChangeTimestampMonotonic', monotonic(unit.changedAt)],
@@ -91,6 +91,11 @@ export function unitFileState({ name, path, settings }: LoadedUnit, { folders }:
   if (folders.linkAt(path) !== undefined) return 'linked';
   if (settings.install.length === 0) return 'static';
   return settings.install.every(({ name: key }) => key === 'Also') ? 'indirect' : 'disabled';
+}
+
+/** As systemd 252 shows a path with blanks, quotes or backslashes. */
+function quoted(path: string): string {
+  return /[\s"\\]/.test(path) ? `"${path.replaceAll(/["\\]/g, String.raw`\$&`)}"` : path;
 }
 
 /** The file from which a generator has made that of a unit. */

@@ -1,5 +1,6 @@
 import { VENDOR_FOLDERS } from '../../clusters/systemd/file-scripts.js';
 import { GENERATED, OPERATOR_FOLDERS, TRANSIENT } from '../../api/operator-folders.js';
+import { shownPaths } from '../../api/shown-properties.js';
 import type { CommandResult } from '../simulated-machine.js';
 import type { SimulatedHost } from './simulated-host.js';
 import { sectionsText } from './survey-output.js';
@@ -12,14 +13,15 @@ export function fileReadOutput(
   [mark = '', unit = '']: readonly string[],
 ): CommandResult {
   const { folders } = host.systemd;
-  const properties = 'LoadState,FragmentPath,DropInPaths,NeedDaemonReload';
+  const properties = 'LoadState,FragmentPath,SourcePath,DropInPaths,NeedDaemonReload';
   const shown = host.shown(unit, properties);
   const read = /^FragmentPath=(.+)$/m.exec(shown)?.[1];
   const path =
     read ??
     [...OWN, ...VENDOR_FOLDERS].map((folder) => `${folder}/${unit}`).find((each) => folders.has(each));
-  const dropIns = /^DropInPaths=(.+)$/m.exec(shown)?.[1]?.split(' ') ?? [];
-  const files = [path, ...dropIns].flatMap((each) => {
+  const source = /^SourcePath=(.+)$/m.exec(shown)?.[1];
+  const dropIns = shownPaths(/^DropInPaths=(.+)$/m.exec(shown)?.[1]) ?? [];
+  const files = [path, source, ...dropIns].flatMap((each) => {
     const text = each === undefined ? undefined : folders.textAt(each);
     return text === undefined ? [] : [`${each}\n${Buffer.from(text).toString('base64')}\n`];
   });

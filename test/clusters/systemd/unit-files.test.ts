@@ -9,7 +9,7 @@ import { machinePool, machinesCanRun } from '../../support/systemd-machines.js';
 import { clusterOf } from './machines-as-clusters.js';
 
 if (await machinesCanRun('unit files on systemd machines')) {
-  const { booted, takeMachine } = machinePool(test, 7);
+  const { booted, takeMachine } = machinePool(test, 8);
 
   const world = async (t: ExecutionContext, count = 1) => {
     const machines = Array.from({ length: count }, takeMachine);
@@ -211,6 +211,52 @@ if (await machinesCanRun('unit files on systemd machines')) {
     await t.throwsAsync(files.read(cluster, 'on.service', { signal, machines: ['f'.repeat(32)] }), {
       code: 'machine_not_found',
     });
+  });
+
+  test('drop-ins are read whatever their names are, a generated file with its source, and what has no text is told', async (t) => {
+    const { machine, files, cluster } = await world(t);
+    const { signal } = new AbortController();
+    const quoted = (text: string) => `'${text.replaceAll("'", String.raw`'\''`)}'`;
+    const write = (path: string, text: string) => `printf %s ${quoted(text)} >${quoted(path)}`;
+    const unit = String.raw`a\x2db.service`;
+    const source = { path: '/etc/containers/systemd/box.container', text: '[Container]\nImage=box\n' };
+    const body = '[Service]\nExecStart=/bin/true\n';
+    const dropIns = ['10', '20 with blanks', `30-"quoted" and 'so'`, String.raw`40\x2dback $(false)`].map(
+      (name, index) => ({
+        path: `/etc/systemd/system/${unit}.d/${name}.conf`,
+        text: `[Service]\nEnvironment=N=${index}\n`,
+      }),
+    );
+    await machine.run(
+      [
+        `mkdir -p /run/systemd/generator /etc/containers/systemd; cd /etc/systemd/system; mkdir ${quoted(`${unit}.d`)} gone.service.d`,
+        ...[unit, 'long.service', 'gone.service'].map((path) => write(path, body)),
+        ...[source, ...dropIns].map(({ path, text }) => write(path, text)),
+        write('/run/systemd/generator/box.service', `[Unit]\nSourcePath=${source.path}\n${body}`),
+        'touch gone.service.d/1.conf',
+        // PID 1 keeps the units that one refers to which runs.
+        write(
+          'keeps.service',
+          `[Unit]\nAfter=box.service gone.service\n[Service]\nExecStart=/bin/sleep infinity\n`,
+        ),
+        'systemctl start keeps.service',
+        String.raw`head -c 1048576 /dev/zero | tr '\0' '#' >>long.service`,
+        'rm gone.service.d/1.conf',
+      ].join('\n'),
+    );
+    const warnings: string[] = [];
+    const read = async (name: string) => {
+      const [file] = await files.read(cluster, name, { signal, warn: (text) => warnings.push(text) });
+      return file;
+    };
+    t.like(await read(unit), { path: `/etc/systemd/system/${unit}`, source: null, drop_ins: dropIns });
+    t.like(await read('box.service'), { path: '/run/systemd/generator/box.service', source });
+    t.deepEqual(warnings, []);
+    t.like(await read('long.service'), { text: null, hash: null });
+    t.like(await read('gone.service'), { text: body, drop_ins: [{ text: null }] });
+    t.is(warnings.length, 2, warnings.join('\n'));
+    t.regex(warnings[0] ?? '', /long\.service has more than 1048576 bytes/);
+    t.regex(warnings[1] ?? '', /gone\.service\.d\/1\.conf, which systemd has read, is not there any more/);
   });
 
   test("the port of fleet's units changes units of systemd hosts too", async (t) => {
