@@ -270,8 +270,11 @@ export class FleetUnitControl {
   async #onMachines(request: ChangeRequest, order: UnitOrder): Promise<UnitChange[]> {
     const { shell, fleet } = this.#options;
     const { cluster, signal } = request;
-    const { rows } = await this.#shown(request, order.unit);
-    const machines = await fleet.machines(cluster, { signal, warn: request.warn });
+    const [{ rows }, machines] = await Promise.all([
+      this.#shown(request, order.unit),
+      fleet.machines(cluster, { signal, warn: request.warn }),
+    ]);
+    if (order.machines === undefined) await fleet.incompleteness(cluster, { signal, warn: request.warn });
     const chosen = chosenMachines(order, rows, machines);
     const aged = await mapLimited(chosen, AT_ONCE, async (machine): Promise<AgedMachine | UnitChange> => {
       try {
@@ -288,7 +291,7 @@ export class FleetUnitControl {
 
   async #order(request: ChangeRequest, order: UnitOrder, wanted: DesiredState): Promise<UnitChange[]> {
     const { fleet, clock } = this.#options;
-    const { cluster, signal, repeated } = request;
+    const { cluster, signal, repeated, warn } = request;
     const { unit: name, verb, machines, timeoutMs = WAIT_MS, settleMs = 0 } = order;
     if (machines !== undefined)
       throw new ActionError(
@@ -297,6 +300,7 @@ export class FleetUnitControl {
       );
     const before = await this.#shown(request, name);
     const { desiredState } = before.unit;
+    if (isGlobalUnit(before.unit)) await fleet.incompleteness(cluster, { signal, warn });
     // What is not even loaded is stopped; to load it is another verb.
     const isDone = desiredState === wanted || (verb === 'stop' && desiredState === 'inactive');
     if (repeated && !isDone)
