@@ -17,7 +17,7 @@ import { unitFileHash } from '../../api/unit-file.js';
 import { isGlobalUnit } from '../../api/unit-requirements.js';
 import type { Clock } from '../../lib/clock.js';
 import { reasonOf } from '../../lib/errors.js';
-import { allMade } from '../unit-changes.js';
+import { allMade, requireStartable } from '../unit-changes.js';
 import { readBootAge } from '../systemd/machine-requests.js';
 import type { AgedMachine } from '../systemd/once-on-machines.js';
 import { changeOn } from '../systemd/unit-verbs.js';
@@ -81,6 +81,7 @@ export class FleetUnitControl {
         'unsupported_by_cluster',
         'Nothing was changed: fleet chooses the machines of a unit itself, by the section [X-Fleet] of its file, so machine_ids cannot name them',
       );
+    requireStartable(order);
     const { fleet } = this.#options;
     const { cluster, signal } = request;
     // All are read before the first one is written.
@@ -88,12 +89,6 @@ export class FleetUnitControl {
     const present = await mapLimited(order.files, AT_ONCE, async ({ unit }) =>
       fleet.unit(cluster, unit, { signal }),
     );
-    const template = files.find(({ unit }) => isTemplateName(unit));
-    if (template !== undefined && order.activate === 'start')
-      throw new ActionError(
-        'invalid_parameters',
-        `Nothing was changed: ${template.unit} is a template, and only its instances can be started`,
-      );
     const puts: UnitPut[] = [];
     for (const [index, file] of files.entries()) {
       const put = await this.#putOrFailed(request, order, file, present[index]);
@@ -137,17 +132,19 @@ export class FleetUnitControl {
     const ids = new Set<string | null>(before.flatMap(({ machineID }) => machineID ?? []));
     if (ids.size === 0) ids.add(null);
     const tookMs = clock.now() - begun;
-    const changes = [...ids].map(
-      (id): UnitChange => ({
+    const changes = [...ids].map((id): UnitChange => {
+      const runsOn = runs.some(({ machineID }) => machineID === id);
+      const did = runsOn || isTemplateName(name) ? 'removed' : 'stopped and removed';
+      return {
         machine_id: id,
         host: null,
-        did: unit === undefined ? 'nothing' : 'stopped and removed',
+        did: unit === undefined ? 'nothing' : did,
         before: conditionOn({ unit: gone, rows: before }, id),
         after: conditionOn({ unit: { ...gone, desiredState: null }, rows }, id),
         took_ms: tookMs,
-        error: runs.some(({ machineID }) => machineID === id) ? failureOf(name, 'stop', 'no', tookMs) : null,
-      }),
-    );
+        error: runsOn ? failureOf(name, 'stop', 'no', tookMs) : null,
+      };
+    });
     return allMade({ unit: name, verb: 'destroy' }, changes);
   }
 
@@ -187,7 +184,7 @@ export class FleetUnitControl {
     const { unit: name, options } = file;
     const isSame = present !== undefined && unitFileHash(present.options) === unitFileHash(options);
     const kept = isDesired(present?.desiredState) ? present.desiredState : 'inactive';
-    const state: DesiredState = activate === 'start' ? 'launched' : kept;
+    const state: DesiredState = activate === 'start' && !isTemplateName(name) ? 'launched' : kept;
     const planned: UnitPut = {
       unit: name,
       machine_id: present?.machineID ?? null,

@@ -197,7 +197,7 @@ finish 1
  * The work of `REQUEST_SCRIPT` that removes a unit: the argument is the unit. It is stopped and disabled, its file and its drop-ins are
  * removed, and systemd reads its files anew. `status`: 0; 1: it did not stop, and its file is left; 2: it has no file in the folder of
  * the operator; 3: it is stopped and disabled, and its file could not be removed; 4: the machine cannot keep the file, and nothing is done;
- * 5: what is there is no file of it, it masks the unit.
+ * 5: what is there is no file of it, it masks the unit; 6: it is a template, and there is none.
  */
 export const DESTROY_WORK = `${WORK_BEGINS}
 unit=$1
@@ -210,7 +210,11 @@ exit 0
 }
 : >"$dir/output"
 show before
-[ -e "${FOLDER}/$unit" ] || [ -L "${FOLDER}/$unit" ] || finish 2
+if ! [ -e "${FOLDER}/$unit" ] && ! [ -L "${FOLDER}/$unit" ]; then
+  # systemd shows nothing of a template, also of one that is there.
+  case $unit in *@.*) systemctl cat -- "$unit" >/dev/null 2>&1 || finish 6 ;; esac
+  finish 2
+fi
 if grep -qx LoadState=masked "$dir/before"; then finish 5; fi
 mkdir "$dir/old"
 if ! cp -pR "${FOLDER}/$unit" "$dir/old/" 2>>"$dir/output"; then rm -rf "$dir/old"; finish 4; fi

@@ -4,7 +4,7 @@ import type { PutOrder, UnitChange, UnitOrder, UnitPut } from '../../api/unit-co
 import type { Cluster } from '../../api/cluster.js';
 import { noteResponse } from '../../api/cluster.js';
 import type { Clock } from '../../lib/clock.js';
-import { allMade } from '../unit-changes.js';
+import { allMade, requireStartable } from '../unit-changes.js';
 import { missingIn, noneReached } from './machine-answers.js';
 import { surveyMachines, type SurveyedMachine, type Surveys } from './machine-surveys.js';
 import { operatorUnits } from './operator-units.js';
@@ -42,6 +42,7 @@ export class SystemdUnitControl {
   }
 
   async put(request: MachineRequest, order: PutOrder): Promise<UnitPut[]> {
+    requireStartable(order);
     const surveys = await this.#surveys(request, order.machines);
     const chosen =
       order.machines === undefined

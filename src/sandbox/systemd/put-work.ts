@@ -113,7 +113,7 @@ export function* destroyUnit(
   };
   files.set('before', yield* conditionsOf(host, [unit]));
   if (!systemd.folders.has(path)) {
-    yield* finish(2);
+    yield* finish(isTemplate(unit) && systemd.folders.fragmentOf(unit) === undefined ? 6 : 2);
     return;
   }
   if (systemd.unit(unit).settings.load === 'masked') {
