@@ -198,8 +198,7 @@ export class FleetUnitControl {
       warnings: file.warnings,
     };
     const isKept = isSame && state === kept;
-    // An earlier delivery may have written it and not waited: then it is not known yet whether the unit runs.
-    if (dryRun || (isKept && !repeated)) return planned;
+    if (dryRun) return planned;
     if (repeated && !isKept)
       return {
         ...planned,
@@ -213,6 +212,11 @@ export class FleetUnitControl {
       unit: present ?? { name, options, desiredState: null, currentState: null, machineID: null },
       rows: await fleet.unitStates(cluster, { unitName: name, signal }),
     };
+    // An earlier delivery may have written it and not waited: then it is not known yet whether the unit runs.
+    if (isKept && !repeated) {
+      const condition = conditionOn(before, before.unit.machineID);
+      return { ...planned, before: condition, after: condition };
+    }
     const begun = clock.now();
     if (isSame && !isKept) await fleet.setDesiredState(cluster, name, state, { signal });
     if (!isSame) await fleet.putUnit(cluster, { name, desiredState: state, options }, { signal });
@@ -369,12 +373,13 @@ export class FleetUnitControl {
     );
     if (seen.unit.machineID !== null) ids.add(seen.unit.machineID);
     if (ids.size === 0) ids.add(null);
-    const error = how === 'yes' ? null : failureOf(unit, verb, how, tookMs);
+    const isLeftFailed = isDone && verb === 'start' && how === 'failed';
+    const error = how === 'yes' ? null : isLeftFailed ? leftFailed(unit) : failureOf(unit, verb, how, tookMs);
     return [...ids].map((id) => {
       const [was, is] = [conditionOn(before, id), conditionOn(seen, id)];
       const wasUp = was !== null && mayRun(was.active);
       const isSame = verb === 'start' ? wasUp : verb === 'load' || verb === 'unload' ? isDone : !wasUp;
-      const did = isDone && isSame ? 'nothing' : DONE[verb];
+      const did = isDone && (isSame || isLeftFailed) ? 'nothing' : DONE[verb];
       return { machine_id: id, host: null, did: did ?? verb, before: was, after: is, took_ms: tookMs, error };
     });
   }
@@ -474,6 +479,14 @@ function notAsked({ id, primaryIP }: Machine, error: unknown): UnitChange {
     after: null,
     took_ms: 0,
     error: { code, message: reasonOf(error) },
+  };
+}
+
+/** fleet does not start a unit again that it has launched already. */
+function leftFailed(unit: string): NonNullable<UnitChange['error']> {
+  return {
+    code: 'unit_failed',
+    message: `${unit} has failed, and fleet has launched it already, so it does not start it again: restart it`,
   };
 }
 
