@@ -1,7 +1,4 @@
 import test, { type ExecutionContext } from 'ava';
-import destroyUnit from '../../plugins/destroy-unit/index.js';
-import disableUnit from '../../plugins/disable-unit/index.js';
-import enableUnit from '../../plugins/enable-unit/index.js';
 import loadUnit from '../../plugins/load-unit/index.js';
 import putUnit from '../../plugins/put-unit/index.js';
 import startUnit from '../../plugins/start-unit/index.js';
@@ -10,7 +7,7 @@ import unloadUnit from '../../plugins/unload-unit/index.js';
 import type { Action, UnitPut } from '../../src/plugin.js';
 import { openAction } from '../../src/testing.js';
 import { LeapingClock } from '../support/leaping-clock.js';
-import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
+import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
 
 const UNIT = 'web.service';
 
@@ -52,21 +49,6 @@ const world = async (
   };
 };
 
-test('start_unit launches a unit of a fleet cluster, waits until it is up, and does nothing when it is', async (t) => {
-  const { changes, set, orders } = await world(t, startUnit);
-  await set('inactive');
-  const [change] = await changes();
-  t.like(change, {
-    machine_id: MACHINE_A,
-    did: 'started',
-    after: { active: 'active', sub: 'running', desired: 'launched' },
-    error: null,
-  });
-  t.is(orders(), 1);
-  t.like((await changes())[0], { did: 'nothing', before: { active: 'active' } });
-  t.is(orders(), 1);
-});
-
 test('start_unit says what fleet shows of a unit that does not come up', async (t) => {
   for (const [behaviour, code] of [
     ['fails-at-start', 'unit_failed'],
@@ -82,28 +64,10 @@ test('start_unit says what fleet shows of a unit that does not come up', async (
   }
 });
 
-test('start_unit starts a global unit on every machine that it needs', async (t) => {
-  const { changes, set } = await world(t, startUnit, { Global: 'true' });
-  await set('loaded');
-  const made = await changes();
-  t.deepEqual(new Set(made.map(({ machine_id: id }) => id)), new Set([MACHINE_A, MACHINE_B]));
-  t.true(made.every(({ after, error }) => after?.active === 'active' && error === null));
-});
-
-test('stop_unit waits until each machine says that the unit has stopped', async (t) => {
-  const { changes, shown, orders } = await world(t, stopUnit);
-  t.like((await changes())[0], {
-    machine_id: MACHINE_A,
-    did: 'stopped',
-    before: { active: 'active' },
-    after: { active: 'inactive', desired: 'loaded' },
-    error: null,
-  });
-  t.like((await changes())[0], { did: 'nothing' });
-  t.is(orders(), 1);
-  const stubborn = await world(t, stopUnit);
-  stubborn.cluster.behave(UNIT, 'never-stops');
-  t.is((await stubborn.failure({ wait_seconds: 15 })).code, 'unit_did_not_stop');
+test('stop_unit says when a unit does not stop, and leaves the order with fleet', async (t) => {
+  const { failure, cluster, shown } = await world(t, stopUnit);
+  cluster.behave(UNIT, 'never-stops');
+  t.is((await failure({ wait_seconds: 15 })).code, 'unit_did_not_stop');
   t.is(shown()?.desiredState, 'loaded');
 });
 
@@ -130,18 +94,6 @@ test('a change that was delivered before is not ordered from fleet again', async
   t.is(orders(), 0);
 });
 
-test('fleet clusters do not enable or disable units, and choose machines themselves', async (t) => {
-  for (const action of [enableUnit, disableUnit]) {
-    const { failure, orders } = await world(t, action);
-    t.is((await failure()).code, 'unsupported_by_cluster');
-    t.is(orders(), 0);
-  }
-  const { failure } = await world(t, startUnit);
-  t.is((await failure({ machine_ids: [MACHINE_A] })).code, 'unsupported_by_cluster');
-  t.is((await failure({ unit_name: 'missing.service' })).code, 'unit_not_found');
-  t.is((await failure({ unit_name: 'web@.service' })).code, 'invalid_parameters');
-});
-
 const TEXT = `[Service]\nExecStart=/bin/web --new\n\n[X-Fleet]\nMachineID=${MACHINE_A}\n`;
 
 test('put_unit replaces the file of a unit that fleet has, keeps its desired state, and shows before what it would do', async (t) => {
@@ -162,15 +114,6 @@ test('put_unit replaces the file of a unit that fleet has, keeps its desired sta
   const [made] = await changes({ unit_name: 'new.service', text: TEXT });
   t.like(made, { did: 'created', replaced: null, error: null });
   t.is(shown('new.service')?.desiredState, 'inactive');
-});
-
-test('put_unit returns to the old file when the unit does not run with the new one', async (t) => {
-  const { failure, cluster, shown } = await world(t, putUnit);
-  cluster.behave(UNIT, 'fails-at-start');
-  const error = await failure({ text: TEXT, wait_seconds: 15 });
-  t.is(error.code, 'unit_failed');
-  t.is(error.details.changes[0]?.did, 'returned');
-  t.is(shown()?.options[0]?.value, '/bin/web');
 });
 
 test('put_unit that is delivered again looks whether the unit runs, and orders nothing from fleet', async (t) => {
@@ -232,22 +175,6 @@ test('put_unit refuses what fleet would not keep, and stops at the first file th
     ],
   );
   t.is(shown('c.service'), undefined);
-});
-
-test('destroy_unit wants the name twice, and waits until no machine runs the unit', async (t) => {
-  const { changes, failure, shown, orders } = await world(t, destroyUnit);
-  t.is((await failure({ confirm: 'web' })).code, 'invalid_parameters');
-  t.is(orders(), 0);
-  const [gone] = await changes({ confirm: UNIT });
-  t.like(gone, {
-    machine_id: MACHINE_A,
-    did: 'stopped and removed',
-    before: { active: 'active' },
-    error: null,
-  });
-  t.is(shown(), undefined);
-  t.is((await failure({ confirm: UNIT })).code, 'unit_not_found');
-  t.like((await changes({ confirm: UNIT }, { repeated: true }))[0], { did: 'nothing', error: null });
 });
 
 test('put_unit keeps continued lines as fleet does, and writes none of several files when fleet cannot keep one', async (t) => {
