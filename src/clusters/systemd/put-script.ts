@@ -58,9 +58,9 @@ part end
 `;
 
 /**
- * The work of `REQUEST_SCRIPT` that writes unit files: ARGUMENTS are what to do with the units (`none`; `restart`, those that are active and
- * whose files it changes, or systemd has not read; `start`, those that are down too), for how many seconds they must stay active, and for each file its unit, the sha256 of the text that it replaces (`none`:
- * there is none) and its text in base64.
+ * The work of `REQUEST_SCRIPT` that writes unit files: ARGUMENTS are what to do with the units (`none`; `restart`, those that are active
+ * and whose files it changes, or systemd has not read; `start`, those that are down too), for how many seconds they must stay active, and
+ * for each file its unit, the sha256 of the text that it replaces (`none`: there is none) and its text in base64.
  *
  * A file is there whole or not at all, all are there before systemd reads them, once. When a unit is not active as it should be, all
  * are as before again, and running again, unless somebody has changed a file since.
@@ -87,6 +87,7 @@ say() {
 sum() { if [ -f "$1" ]; then sha256sum <"$1" | cut -d' ' -f1; else echo none; fi; }
 active() { case $(systemctl show --property=ActiveState -- "$1") in *=active|*=reloading|*=activating) return 0 ;; esac; return 1; }
 was_active() { grep -Fqx -- "$1" "$dir/active"; }
+# Active, with the same file, which systemd has read.
 kept() { [ "$(sum "$dir/new/$1")" = "$(sum "$dir/old/$1")" ] && case $(systemctl show --property=ActiveState,NeedDaemonReload -- "$1") in *=activating*|*=yes*) false ;; esac; }
 finish() {
 { echo "$1"; uptime; } >"$dir/status"
