@@ -1,13 +1,14 @@
 import test, { type ExecutionContext } from 'ava';
 import loadUnit from '../../plugins/load-unit/index.js';
 import putUnit from '../../plugins/put-unit/index.js';
+import reloadUnit from '../../plugins/reload-unit/index.js';
 import startUnit from '../../plugins/start-unit/index.js';
 import stopUnit from '../../plugins/stop-unit/index.js';
 import unloadUnit from '../../plugins/unload-unit/index.js';
 import type { Action, UnitPut } from '../../src/plugin.js';
 import { openAction } from '../../src/testing.js';
 import { LeapingClock } from '../support/leaping-clock.js';
-import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
+import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
 
 const UNIT = 'web.service';
 
@@ -17,7 +18,8 @@ const world = async (
   action: Action,
   fleetOptions: Record<string, string> = { MachineID: MACHINE_A },
 ) => {
-  const clock = new LeapingClock();
+  // As long as a simulated machine waits before it looks again.
+  const clock = new LeapingClock({ leapMs: 100 });
   const opened = await openAction(action, {
     clock,
     delays: { change: 1_500, report: 500, linger: 1_000 },
@@ -33,6 +35,7 @@ const world = async (
   };
   return {
     cluster: sandbox.cluster,
+    ssh: () => sandbox.ssh,
     shown,
     /** Sets its desired state, and lets fleet carry it out. */
     set: async (desiredState: string) => {
@@ -82,6 +85,20 @@ test('unload_unit takes a unit off its machine, and load_unit puts it on one wit
   const nowhere = await world(t, loadUnit, { MachineID: 'c'.repeat(32) });
   await nowhere.set('inactive');
   t.is((await nowhere.failure({ wait_seconds: 15 })).code, 'unit_not_scheduled');
+});
+
+test('a machine on which fleet shows the unit, and which SSH does not reach, is an error beside what the others did', async (t) => {
+  const { failure, ssh } = await world(t, reloadUnit, { Global: 'true' });
+  ssh().fail({ kind: 'refuse', machine: MACHINE_B });
+  const { code, details } = await failure();
+  t.is(code, 'partly_changed');
+  t.deepEqual(
+    details.changes.map(({ machine_id: id, error }) => [id, error?.code]),
+    [
+      [MACHINE_A, 'unit_cannot_reload'],
+      [MACHINE_B, 'host_unreachable'],
+    ],
+  );
 });
 
 test('a change that was delivered before is not ordered from fleet again', async (t) => {
