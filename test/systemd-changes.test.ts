@@ -10,7 +10,7 @@ const rabbitmqUrl = process.env.RABBITMQ_URL ?? noteSkipped(`${WHAT} over Rabbit
 const claimsUrl = process.env.ETCD_URL;
 
 if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
-  const { booted, takeMachine } = machinePool(test, 5);
+  const { booted, takeMachine } = machinePool(test, 4);
 
   const world = async (t: ExecutionContext, count: number) => {
     const machines = Array.from({ length: count }, takeMachine);
@@ -59,48 +59,4 @@ systemctl daemon-reload`;
       t.regex(answer.text, /^web\.service was started on machine/);
       t.deepEqual([await startsOn(machine), await startsOn(other)], [1, 1]);
     });
-
-  test('a unit goes through its whole life by its actions', async (t) => {
-    const { machines, lab, client, start } = await world(t, 1);
-    const [machine] = machines as [SystemdMachine];
-    await start();
-    const unit = { unit_name: 'web.service' };
-    const did = async (
-      action: 'start_unit' | 'stop_unit' | 'enable_unit' | 'disable_unit' | 'reload_unit',
-      more = {},
-    ) => {
-      const { changes } = await client.call(action, { ...lab, parameters: { ...unit, ...more } });
-      return changes.map((each) => each.did).join();
-    };
-    const text =
-      '[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/true\n[Install]\nWantedBy=multi-user.target\n';
-    await t.throwsAsync(client.call('put_unit', { ...lab, parameters: { ...unit, text } }), {
-      code: 'invalid_parameters',
-      message: /machine_ids must name/,
-    });
-    const put = await client.call('put_unit', {
-      ...lab,
-      parameters: { ...unit, text, machine_ids: [machine.machine.id] },
-    });
-    t.like(put.changes[0], { did: 'created', error: null });
-    t.is(await did('start_unit'), 'started');
-    t.is(await did('start_unit'), 'nothing');
-    t.is(await did('reload_unit'), 'reloaded');
-    t.is(await did('enable_unit'), 'enabled');
-    t.is(await did('disable_unit'), 'disabled');
-    t.is(await did('stop_unit', { machine_ids: [machine.machine.id] }), 'stopped');
-    await t.throwsAsync(client.call('load_unit', { ...lab, parameters: unit }), {
-      code: 'unsupported_by_cluster',
-    });
-    await t.throwsAsync(client.call('destroy_unit', { ...lab, parameters: { ...unit, confirm: 'web' } }), {
-      code: 'invalid_parameters',
-      message: /confirm must be its name/,
-    });
-    const gone = await client.call('destroy_unit', {
-      ...lab,
-      parameters: { ...unit, confirm: 'web.service' },
-    });
-    t.is(gone.changes[0]?.did, 'stopped and removed');
-    await t.throwsAsync(client.call('start_unit', { ...lab, parameters: unit }), { code: 'unit_not_found' });
-  });
 }

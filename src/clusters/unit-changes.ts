@@ -1,6 +1,7 @@
 import { ActionError } from '../api/action-error.js';
 import { errorCodeInfo } from '../api/error-codes.js';
-import type { UnitChange } from '../api/unit-control.js';
+import { isTemplateName } from '../api/grammar.js';
+import type { PutOrder, UnitChange } from '../api/unit-control.js';
 
 /**
  * The changes of a unit, when each is as asked.
@@ -28,4 +29,13 @@ export function allMade<Change extends UnitChange>(
           .map(({ host, message }) => `${host ?? 'no machine'}: ${message}`)
           .join('; ')}`;
   throw new ActionError(code, text, { details: { changes } });
+}
+
+/** @throws ActionError when units shall be started, and all of them are templates */
+export function requireStartable({ files, activate }: Pick<PutOrder, 'files' | 'activate'>): void {
+  if (activate !== 'start' || !files.every(({ unit }) => isTemplateName(unit))) return;
+  throw new ActionError(
+    'invalid_parameters',
+    `Nothing was changed: ${files.map(({ unit }) => unit).join(', ')} cannot be started: only instances of a template can`,
+  );
 }

@@ -1,9 +1,7 @@
 import test, { type ExecutionContext } from 'ava';
-import destroyUnit from '../../plugins/destroy-unit/index.js';
-import disableUnit from '../../plugins/disable-unit/index.js';
-import enableUnit from '../../plugins/enable-unit/index.js';
 import loadUnit from '../../plugins/load-unit/index.js';
 import putUnit from '../../plugins/put-unit/index.js';
+import reloadUnit from '../../plugins/reload-unit/index.js';
 import startUnit from '../../plugins/start-unit/index.js';
 import stopUnit from '../../plugins/stop-unit/index.js';
 import unloadUnit from '../../plugins/unload-unit/index.js';
@@ -20,7 +18,8 @@ const world = async (
   action: Action,
   fleetOptions: Record<string, string> = { MachineID: MACHINE_A },
 ) => {
-  const clock = new LeapingClock();
+  // As long as a simulated machine waits before it looks again.
+  const clock = new LeapingClock({ leapMs: 100 });
   const opened = await openAction(action, {
     clock,
     delays: { change: 1_500, report: 500, linger: 1_000 },
@@ -36,6 +35,7 @@ const world = async (
   };
   return {
     cluster: sandbox.cluster,
+    ssh: () => sandbox.ssh,
     shown,
     /** Sets its desired state, and lets fleet carry it out. */
     set: async (desiredState: string) => {
@@ -52,21 +52,6 @@ const world = async (
   };
 };
 
-test('start_unit launches a unit of a fleet cluster, waits until it is up, and does nothing when it is', async (t) => {
-  const { changes, set, orders } = await world(t, startUnit);
-  await set('inactive');
-  const [change] = await changes();
-  t.like(change, {
-    machine_id: MACHINE_A,
-    did: 'started',
-    after: { active: 'active', sub: 'running', desired: 'launched' },
-    error: null,
-  });
-  t.is(orders(), 1);
-  t.like((await changes())[0], { did: 'nothing', before: { active: 'active' } });
-  t.is(orders(), 1);
-});
-
 test('start_unit says what fleet shows of a unit that does not come up', async (t) => {
   for (const [behaviour, code] of [
     ['fails-at-start', 'unit_failed'],
@@ -82,28 +67,10 @@ test('start_unit says what fleet shows of a unit that does not come up', async (
   }
 });
 
-test('start_unit starts a global unit on every machine that it needs', async (t) => {
-  const { changes, set } = await world(t, startUnit, { Global: 'true' });
-  await set('loaded');
-  const made = await changes();
-  t.deepEqual(new Set(made.map(({ machine_id: id }) => id)), new Set([MACHINE_A, MACHINE_B]));
-  t.true(made.every(({ after, error }) => after?.active === 'active' && error === null));
-});
-
-test('stop_unit waits until each machine says that the unit has stopped', async (t) => {
-  const { changes, shown, orders } = await world(t, stopUnit);
-  t.like((await changes())[0], {
-    machine_id: MACHINE_A,
-    did: 'stopped',
-    before: { active: 'active' },
-    after: { active: 'inactive', desired: 'loaded' },
-    error: null,
-  });
-  t.like((await changes())[0], { did: 'nothing' });
-  t.is(orders(), 1);
-  const stubborn = await world(t, stopUnit);
-  stubborn.cluster.behave(UNIT, 'never-stops');
-  t.is((await stubborn.failure({ wait_seconds: 15 })).code, 'unit_did_not_stop');
+test('stop_unit says when a unit does not stop, and leaves the order with fleet', async (t) => {
+  const { failure, cluster, shown } = await world(t, stopUnit);
+  cluster.behave(UNIT, 'never-stops');
+  t.is((await failure({ wait_seconds: 15 })).code, 'unit_did_not_stop');
   t.is(shown()?.desiredState, 'loaded');
 });
 
@@ -120,6 +87,20 @@ test('unload_unit takes a unit off its machine, and load_unit puts it on one wit
   t.is((await nowhere.failure({ wait_seconds: 15 })).code, 'unit_not_scheduled');
 });
 
+test('a machine on which fleet shows the unit, and which SSH does not reach, is an error beside what the others did', async (t) => {
+  const { failure, ssh } = await world(t, reloadUnit, { Global: 'true' });
+  ssh().fail({ kind: 'refuse', machine: MACHINE_B });
+  const { code, details } = await failure();
+  t.is(code, 'partly_changed');
+  t.deepEqual(
+    details.changes.map(({ machine_id: id, error }) => [id, error?.code]),
+    [
+      [MACHINE_A, 'unit_cannot_reload'],
+      [MACHINE_B, 'host_unreachable'],
+    ],
+  );
+});
+
 test('a change that was delivered before is not ordered from fleet again', async (t) => {
   const { changes, failure, set, orders } = await world(t, startUnit);
   t.log('fleet has it as asked: an earlier delivery may have done that');
@@ -128,18 +109,6 @@ test('a change that was delivered before is not ordered from fleet again', async
   await set('loaded');
   t.is((await failure({}, { repeated: true })).code, 'outcome_unknown');
   t.is(orders(), 0);
-});
-
-test('fleet clusters do not enable or disable units, and choose machines themselves', async (t) => {
-  for (const action of [enableUnit, disableUnit]) {
-    const { failure, orders } = await world(t, action);
-    t.is((await failure()).code, 'unsupported_by_cluster');
-    t.is(orders(), 0);
-  }
-  const { failure } = await world(t, startUnit);
-  t.is((await failure({ machine_ids: [MACHINE_A] })).code, 'unsupported_by_cluster');
-  t.is((await failure({ unit_name: 'missing.service' })).code, 'unit_not_found');
-  t.is((await failure({ unit_name: 'web@.service' })).code, 'invalid_parameters');
 });
 
 const TEXT = `[Service]\nExecStart=/bin/web --new\n\n[X-Fleet]\nMachineID=${MACHINE_A}\n`;
@@ -162,15 +131,6 @@ test('put_unit replaces the file of a unit that fleet has, keeps its desired sta
   const [made] = await changes({ unit_name: 'new.service', text: TEXT });
   t.like(made, { did: 'created', replaced: null, error: null });
   t.is(shown('new.service')?.desiredState, 'inactive');
-});
-
-test('put_unit returns to the old file when the unit does not run with the new one', async (t) => {
-  const { failure, cluster, shown } = await world(t, putUnit);
-  cluster.behave(UNIT, 'fails-at-start');
-  const error = await failure({ text: TEXT, wait_seconds: 15 });
-  t.is(error.code, 'unit_failed');
-  t.is(error.details.changes[0]?.did, 'returned');
-  t.is(shown()?.options[0]?.value, '/bin/web');
 });
 
 test('put_unit that is delivered again looks whether the unit runs, and orders nothing from fleet', async (t) => {
@@ -232,22 +192,6 @@ test('put_unit refuses what fleet would not keep, and stops at the first file th
     ],
   );
   t.is(shown('c.service'), undefined);
-});
-
-test('destroy_unit wants the name twice, and waits until no machine runs the unit', async (t) => {
-  const { changes, failure, shown, orders } = await world(t, destroyUnit);
-  t.is((await failure({ confirm: 'web' })).code, 'invalid_parameters');
-  t.is(orders(), 0);
-  const [gone] = await changes({ confirm: UNIT });
-  t.like(gone, {
-    machine_id: MACHINE_A,
-    did: 'stopped and removed',
-    before: { active: 'active' },
-    error: null,
-  });
-  t.is(shown(), undefined);
-  t.is((await failure({ confirm: UNIT })).code, 'unit_not_found');
-  t.like((await changes({ confirm: UNIT }, { repeated: true }))[0], { did: 'nothing', error: null });
 });
 
 test('put_unit keeps continued lines as fleet does, and writes none of several files when fleet cannot keep one', async (t) => {

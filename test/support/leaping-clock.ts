@@ -2,10 +2,16 @@ import type { Clock } from '../../src/plugin.js';
 
 /** A clock on which every sleep ends immediately and advances the time, so that seconds take no real time. */
 export class LeapingClock implements Clock {
+  readonly #leapMs: number;
   #now = 1_000_000;
   /** The wall time, apart from the time that passes: `stepWallTime` sets it. */
   #wallOffset = Date.UTC(2026, 0, 1);
   readonly #alarms = new Set<{ at: number; ring: () => void }>();
+
+  /** @param options.leapMs how far it leaps for what is to happen then, in milliseconds: time limits are longer, and not awaited */
+  constructor({ leapMs = 0 }: { leapMs?: number } = {}) {
+    this.#leapMs = leapMs;
+  }
 
   now(): number {
     return this.#now;
@@ -35,6 +41,7 @@ export class LeapingClock implements Clock {
   after(ms: number, ring: () => void): () => void {
     const alarm = { at: this.#now + ms, ring };
     this.#alarms.add(alarm);
+    if (ms <= this.#leapMs) void this.sleep(ms);
     return () => {
       this.#alarms.delete(alarm);
     };

@@ -17,7 +17,7 @@ import { unitFileHash } from '../../api/unit-file.js';
 import { isGlobalUnit } from '../../api/unit-requirements.js';
 import type { Clock } from '../../lib/clock.js';
 import { reasonOf } from '../../lib/errors.js';
-import { allMade } from '../unit-changes.js';
+import { allMade, requireStartable } from '../unit-changes.js';
 import { readBootAge } from '../systemd/machine-requests.js';
 import type { AgedMachine } from '../systemd/once-on-machines.js';
 import { changeOn } from '../systemd/unit-verbs.js';
@@ -81,6 +81,7 @@ export class FleetUnitControl {
         'unsupported_by_cluster',
         'Nothing was changed: fleet chooses the machines of a unit itself, by the section [X-Fleet] of its file, so machine_ids cannot name them',
       );
+    requireStartable(order);
     const { fleet } = this.#options;
     const { cluster, signal } = request;
     // All are read before the first one is written.
@@ -88,12 +89,6 @@ export class FleetUnitControl {
     const present = await mapLimited(order.files, AT_ONCE, async ({ unit }) =>
       fleet.unit(cluster, unit, { signal }),
     );
-    const template = files.find(({ unit }) => isTemplateName(unit));
-    if (template !== undefined && order.activate === 'start')
-      throw new ActionError(
-        'invalid_parameters',
-        `Nothing was changed: ${template.unit} is a template, and only its instances can be started`,
-      );
     const puts: UnitPut[] = [];
     for (const [index, file] of files.entries()) {
       const put = await this.#putOrFailed(request, order, file, present[index]);
@@ -137,17 +132,19 @@ export class FleetUnitControl {
     const ids = new Set<string | null>(before.flatMap(({ machineID }) => machineID ?? []));
     if (ids.size === 0) ids.add(null);
     const tookMs = clock.now() - begun;
-    const changes = [...ids].map(
-      (id): UnitChange => ({
+    const changes = [...ids].map((id): UnitChange => {
+      const runsOn = runs.some(({ machineID }) => machineID === id);
+      const did = runsOn || isTemplateName(name) ? 'removed' : 'stopped and removed';
+      return {
         machine_id: id,
         host: null,
-        did: unit === undefined ? 'nothing' : 'stopped and removed',
+        did: unit === undefined ? 'nothing' : did,
         before: conditionOn({ unit: gone, rows: before }, id),
         after: conditionOn({ unit: { ...gone, desiredState: null }, rows }, id),
         took_ms: tookMs,
-        error: runs.some(({ machineID }) => machineID === id) ? failureOf(name, 'stop', 'no', tookMs) : null,
-      }),
-    );
+        error: runsOn ? failureOf(name, 'stop', 'no', tookMs) : null,
+      };
+    });
     return allMade({ unit: name, verb: 'destroy' }, changes);
   }
 
@@ -187,7 +184,7 @@ export class FleetUnitControl {
     const { unit: name, options } = file;
     const isSame = present !== undefined && unitFileHash(present.options) === unitFileHash(options);
     const kept = isDesired(present?.desiredState) ? present.desiredState : 'inactive';
-    const state: DesiredState = activate === 'start' ? 'launched' : kept;
+    const state: DesiredState = activate === 'start' && !isTemplateName(name) ? 'launched' : kept;
     const planned: UnitPut = {
       unit: name,
       machine_id: present?.machineID ?? null,
@@ -201,8 +198,7 @@ export class FleetUnitControl {
       warnings: file.warnings,
     };
     const isKept = isSame && state === kept;
-    // An earlier delivery may have written it and not waited: then it is not known yet whether the unit runs.
-    if (dryRun || (isKept && !repeated)) return planned;
+    if (dryRun) return planned;
     if (repeated && !isKept)
       return {
         ...planned,
@@ -216,6 +212,11 @@ export class FleetUnitControl {
       unit: present ?? { name, options, desiredState: null, currentState: null, machineID: null },
       rows: await fleet.unitStates(cluster, { unitName: name, signal }),
     };
+    // An earlier delivery may have written it and not waited: then it is not known yet whether the unit runs.
+    if (isKept && !repeated) {
+      const condition = conditionOn(before, before.unit.machineID);
+      return { ...planned, before: condition, after: condition };
+    }
     const begun = clock.now();
     if (isSame && !isKept) await fleet.setDesiredState(cluster, name, state, { signal });
     if (!isSame) await fleet.putUnit(cluster, { name, desiredState: state, options }, { signal });
@@ -270,8 +271,11 @@ export class FleetUnitControl {
   async #onMachines(request: ChangeRequest, order: UnitOrder): Promise<UnitChange[]> {
     const { shell, fleet } = this.#options;
     const { cluster, signal } = request;
-    const { rows } = await this.#shown(request, order.unit);
-    const machines = await fleet.machines(cluster, { signal, warn: request.warn });
+    const [{ rows }, machines] = await Promise.all([
+      this.#shown(request, order.unit),
+      fleet.machines(cluster, { signal, warn: request.warn }),
+    ]);
+    if (order.machines === undefined) await fleet.incompleteness(cluster, { signal, warn: request.warn });
     const chosen = chosenMachines(order, rows, machines);
     const aged = await mapLimited(chosen, AT_ONCE, async (machine): Promise<AgedMachine | UnitChange> => {
       try {
@@ -288,7 +292,7 @@ export class FleetUnitControl {
 
   async #order(request: ChangeRequest, order: UnitOrder, wanted: DesiredState): Promise<UnitChange[]> {
     const { fleet, clock } = this.#options;
-    const { cluster, signal, repeated } = request;
+    const { cluster, signal, repeated, warn } = request;
     const { unit: name, verb, machines, timeoutMs = WAIT_MS, settleMs = 0 } = order;
     if (machines !== undefined)
       throw new ActionError(
@@ -297,6 +301,7 @@ export class FleetUnitControl {
       );
     const before = await this.#shown(request, name);
     const { desiredState } = before.unit;
+    if (isGlobalUnit(before.unit)) await fleet.incompleteness(cluster, { signal, warn });
     // What is not even loaded is stopped; to load it is another verb.
     const isDone = desiredState === wanted || (verb === 'stop' && desiredState === 'inactive');
     if (repeated && !isDone)
@@ -368,12 +373,13 @@ export class FleetUnitControl {
     );
     if (seen.unit.machineID !== null) ids.add(seen.unit.machineID);
     if (ids.size === 0) ids.add(null);
-    const error = how === 'yes' ? null : failureOf(unit, verb, how, tookMs);
+    const isLeftFailed = isDone && verb === 'start' && how === 'failed';
+    const error = how === 'yes' ? null : isLeftFailed ? leftFailed(unit) : failureOf(unit, verb, how, tookMs);
     return [...ids].map((id) => {
       const [was, is] = [conditionOn(before, id), conditionOn(seen, id)];
       const wasUp = was !== null && mayRun(was.active);
       const isSame = verb === 'start' ? wasUp : verb === 'load' || verb === 'unload' ? isDone : !wasUp;
-      const did = isDone && isSame ? 'nothing' : DONE[verb];
+      const did = isDone && (isSame || isLeftFailed) ? 'nothing' : DONE[verb];
       return { machine_id: id, host: null, did: did ?? verb, before: was, after: is, took_ms: tookMs, error };
     });
   }
@@ -473,6 +479,14 @@ function notAsked({ id, primaryIP }: Machine, error: unknown): UnitChange {
     after: null,
     took_ms: 0,
     error: { code, message: reasonOf(error) },
+  };
+}
+
+/** fleet does not start a unit again that it has launched already. */
+function leftFailed(unit: string): NonNullable<UnitChange['error']> {
+  return {
+    code: 'unit_failed',
+    message: `${unit} has failed, and fleet has launched it already, so it does not start it again: restart it`,
   };
 }
 

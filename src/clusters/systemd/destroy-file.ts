@@ -44,8 +44,8 @@ function destroyOutcome(unit: string, result: WorkResult): Omit<UnitChange, 'mac
   if ('code' in end) return failed(end.code, end.message);
   if (end.status === 1)
     return failed('unit_did_not_stop', `${unit} did not stop, and its file is left: ${result.output}`);
-  if (end.status === 2)
-    return before?.get('LoadState') === 'not-found'
+  if (end.status === 2 || end.status === 6)
+    return end.status === 6 || before?.get('LoadState') === 'not-found'
       ? failed('unit_not_found', `The machine has no unit ${unit}`)
       : failed(
           'unit_file_invalid',

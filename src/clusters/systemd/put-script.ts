@@ -58,9 +58,9 @@ part end
 `;
 
 /**
- * The work of `REQUEST_SCRIPT` that writes unit files: ARGUMENTS are what to do with the units (`none`; `restart`, those that are active;
- * `start`, all), for how many seconds they must stay active, and for each file its unit, the sha256 of the text that it replaces (`none`:
- * there is none) and its text in base64.
+ * The work of `REQUEST_SCRIPT` that writes unit files: ARGUMENTS are what to do with the units (`none`; `restart`, those that are active
+ * and whose files it changes, or systemd has not read; `start`, those that are down too), for how many seconds they must stay active, and
+ * for each file its unit, the sha256 of the text that it replaces (`none`: there is none) and its text in base64.
  *
  * A file is there whole or not at all, all are there before systemd reads them, once. When a unit is not active as it should be, all
  * are as before again, and running again, unless somebody has changed a file since.
@@ -87,6 +87,8 @@ say() {
 sum() { if [ -f "$1" ]; then sha256sum <"$1" | cut -d' ' -f1; else echo none; fi; }
 active() { case $(systemctl show --property=ActiveState -- "$1") in *=active|*=reloading|*=activating) return 0 ;; esac; return 1; }
 was_active() { grep -Fqx -- "$1" "$dir/active"; }
+# Active, with the same file, which systemd has read.
+kept() { [ "$(sum "$dir/new/$1")" = "$(sum "$dir/old/$1")" ] && case $(systemctl show --property=ActiveState,NeedDaemonReload -- "$1") in *=activating*|*=yes*) false ;; esac; }
 finish() {
 { echo "$1"; uptime; } >"$dir/status"
 ${WORK_ENDS}
@@ -104,10 +106,13 @@ while [ "$#" -gt 2 ]; do
   else echo none; fi >>"$dir/log"
   [ "$(sum "$dir/old/$1")" = "$2" ] || changed=true
   [ -L "${FOLDER}/$1" ] && changed=true
-  if active "$1"; then printf '%s\\n' "$1" >>"$dir/active"; fi
+  if active "$1"; then
+    printf '%s\\n' "$1" >>"$dir/active"
+    if kept "$1"; then printf '%s\\n' "$1" >>"$dir/kept"; fi
+  fi
   shift 3
 done
-touch "$dir/active"
+touch "$dir/active" "$dir/kept"
 if ! $ready; then rm -rf "$dir/new" "$dir/old" "$dir/log"; finish 5; fi
 say before
 if $changed; then say after; finish 2; fi
@@ -128,6 +133,7 @@ bring() {
     case $unit in *@.*) continue ;; esac
     was=false
     if was_active "$unit"; then was=true; fi
+    if grep -Fqx -- "$unit" "$dir/kept"; then continue; fi
     case $1 in none) continue ;; restart) $was || continue ;; esac
     systemctl reset-failed -- "$unit" >/dev/null 2>&1
     verb=start
@@ -197,7 +203,7 @@ finish 1
  * The work of `REQUEST_SCRIPT` that removes a unit: the argument is the unit. It is stopped and disabled, its file and its drop-ins are
  * removed, and systemd reads its files anew. `status`: 0; 1: it did not stop, and its file is left; 2: it has no file in the folder of
  * the operator; 3: it is stopped and disabled, and its file could not be removed; 4: the machine cannot keep the file, and nothing is done;
- * 5: what is there is no file of it, it masks the unit.
+ * 5: what is there is no file of it, it masks the unit; 6: it is a template, and there is none.
  */
 export const DESTROY_WORK = `${WORK_BEGINS}
 unit=$1
@@ -210,7 +216,11 @@ exit 0
 }
 : >"$dir/output"
 show before
-[ -e "${FOLDER}/$unit" ] || [ -L "${FOLDER}/$unit" ] || finish 2
+if ! [ -e "${FOLDER}/$unit" ] && ! [ -L "${FOLDER}/$unit" ]; then
+  # systemd shows nothing of a template, also of one that is there.
+  case $unit in *@.*) systemctl cat -- "$unit" >/dev/null 2>&1 || finish 6 ;; esac
+  finish 2
+fi
 if grep -qx LoadState=masked "$dir/before"; then finish 5; fi
 mkdir "$dir/old"
 if ! cp -pR "${FOLDER}/$unit" "$dir/old/" 2>>"$dir/output"; then rm -rf "$dir/old"; finish 4; fi

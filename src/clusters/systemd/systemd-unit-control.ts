@@ -4,8 +4,8 @@ import type { PutOrder, UnitChange, UnitOrder, UnitPut } from '../../api/unit-co
 import type { Cluster } from '../../api/cluster.js';
 import { noteResponse } from '../../api/cluster.js';
 import type { Clock } from '../../lib/clock.js';
-import { allMade } from '../unit-changes.js';
-import { noneReached } from './machine-answers.js';
+import { allMade, requireStartable } from '../unit-changes.js';
+import { missingIn, noneReached } from './machine-answers.js';
 import { surveyMachines, type SurveyedMachine, type Surveys } from './machine-surveys.js';
 import { operatorUnits } from './operator-units.js';
 import type { SystemdMachine } from './systemd-machine.js';
@@ -42,7 +42,8 @@ export class SystemdUnitControl {
   }
 
   async put(request: MachineRequest, order: PutOrder): Promise<UnitPut[]> {
-    const surveys = await this.#surveys(request);
+    requireStartable(order);
+    const surveys = await this.#surveys(request, order.machines);
     const chosen =
       order.machines === undefined
         ? machinesForFiles(order, surveys)
@@ -67,7 +68,7 @@ export class SystemdUnitControl {
     { unit, verb, machines: named }: { unit: string; verb: string; machines?: UnitOrder['machines'] },
     make: (machines: AgedMachine[]) => Promise<UnitChange[]>,
   ): Promise<UnitChange[]> {
-    const surveys = await this.#surveys(request);
+    const surveys = await this.#surveys(request, named);
     const chosen = named === undefined ? machinesWith(unit, surveys) : machinesNamed(named, surveys);
     const changes = await make(chosen.map(({ machine, survey }) => ({ machine, age: survey })));
     // What the survey does not list may be a unit of the distribution, on some of the machines.
@@ -75,11 +76,18 @@ export class SystemdUnitControl {
     return allMade({ unit, verb }, named === undefined && knowing.length > 0 ? knowing : changes);
   }
 
-  async #surveys({ cluster, signal }: MachineRequest): Promise<Surveys> {
+  /** @param named those that are to be changed; by default all that have the unit, so that one that does not answer matters */
+  async #surveys(
+    { cluster, signal, warn }: MachineRequest,
+    named: readonly string[] | undefined,
+  ): Promise<Surveys> {
     const { shell, machinesOf } = this.#options;
-    const surveys = await surveyMachines(shell, machinesOf(cluster), { signal });
+    const machines = machinesOf(cluster);
+    const surveys = await surveyMachines(shell, machines, { signal });
     if (surveys.reached.length > 0) noteResponse(cluster);
     else if (surveys.unreachable.length > 0) throw noneReached(surveys.unreachable);
+    const missing = missingIn(surveys.unreachable, machines.length);
+    if (named === undefined && missing !== undefined) warn?.(...missing);
     return surveys;
   }
 }

@@ -10,6 +10,8 @@ interface NewFile {
   /** The text that it replaces; undefined: there is none. */
   old: string | undefined;
   wasActive: boolean;
+  /** It is active, and its file is the same, as systemd has read it. */
+  isKept: boolean;
 }
 
 /** `PUT_WORK`. */
@@ -27,8 +29,12 @@ export function* putFiles(
     const path = `${OPERATOR_FOLDER}/${unit}`;
     const old = folders.linkAt(path) === undefined ? folders.textAt(path) : undefined;
     if (sumOf(folders.textAt(path)) !== sum || folders.linkAt(path) !== undefined) isChanged = true;
-    const wasActive = !isTemplate(unit) && RUNS.includes(systemd.unit(unit).active);
-    all.push({ unit, path, text: Buffer.from(text, 'base64').toString(), old, wasActive });
+    const loaded = systemd.unit(unit);
+    const wasActive = !isTemplate(unit) && RUNS.includes(loaded.active);
+    const file = { unit, path, text: Buffer.from(text, 'base64').toString(), old };
+    const isKept =
+      wasActive && loaded.active !== 'activating' && file.text === old && !systemd.needsReload(loaded);
+    all.push({ ...file, wasActive, isKept });
   }
   const units = all.map(({ unit }) => unit);
   let output = '';
@@ -49,8 +55,8 @@ export function* putFiles(
     let isGood = true;
     const brought: NewFile[] = [];
     for (const file of all) {
-      const { unit, wasActive } = file;
-      if (isTemplate(unit) || how === 'none' || (how === 'restart' && !wasActive)) continue;
+      const { unit, wasActive, isKept } = file;
+      if (isKept || isTemplate(unit) || how === 'none' || (how === 'restart' && !wasActive)) continue;
       if (wasActive && unit.endsWith('.slice')) continue;
       yield* runSystemctl(host, 'reset-failed', '--', unit);
       const { status, text } = yield* runSystemctl(host, wasActive ? 'restart' : 'start', '--', unit);
@@ -113,7 +119,7 @@ export function* destroyUnit(
   };
   files.set('before', yield* conditionsOf(host, [unit]));
   if (!systemd.folders.has(path)) {
-    yield* finish(2);
+    yield* finish(isTemplate(unit) && systemd.folders.fragmentOf(unit) === undefined ? 6 : 2);
     return;
   }
   if (systemd.unit(unit).settings.load === 'masked') {

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
-import type { UnitVerb } from '../../../src/api/unit-control.js';
 import { fieldsOf } from '../../../src/lib/fields-of.js';
 import { startSandbox } from '../../../src/sandbox/sandbox.js';
 import { systemClock } from '../../../src/lib/clock.js';
@@ -130,77 +129,6 @@ test.after.always(async () => {
   for (const work of teardowns) await work();
 });
 
-/** The life of a unit by the port `UnitControl`: what each step came to. */
-async function lifeOf(unit: string, { control, cluster, transport }: Target): Promise<string[]> {
-  const request = () => ({
-    ...actionRequest({ cluster }),
-    deadline: systemClock.now() + HUNG_MS,
-    key: randomUUID(),
-  });
-  const steps: string[] = [];
-  const step = async (made: Promise<readonly { did: string }[]>) => {
-    try {
-      steps.push((await made).map(({ did }) => did).join());
-    } catch (error) {
-      const { details, code } = error as { details: unknown; code: string };
-      const { changes } = fieldsOf(details);
-      const did = Array.isArray(changes) ? changes.map((change) => fieldsOf(change).did).join() : 'refused';
-      steps.push(`${did}: ${code}`);
-    }
-  };
-  const machines = (await transport.machines(cluster, notAborted())).map(({ id }) => id);
-  const put = async (text: string, activate: 'start' | 'restart', dryRun = false) =>
-    step(control.put(request(), { files: [{ unit, text }], machines, activate, dryRun, settleMs: 0 }));
-  const change = async (verb: UnitVerb) => step(control.change(request(), { unit, verb, settleMs: 0 }));
-  const good = '[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n';
-  await put(good, 'start');
-  await put(good, 'restart');
-  await put(good.replace('infinity', '86400'), 'restart', true);
-  // It is started, and fails.
-  await put('[Service]\nType=notify\nExecStart=/bin/false\n', 'restart');
-  await put('[Service]\nType=simple\n', 'restart');
-  const listed = await transport.units(cluster, notAborted());
-  steps.push(listed.find(({ name }) => name === unit)?.options[0]?.value ?? 'none');
-  for (const verb of [
-    'restart',
-    'stop',
-    'stop',
-    'start',
-    'start',
-    'reload',
-    'enable',
-    'enable',
-    'disable',
-  ] as const)
-    await change(verb);
-  await step(control.destroy(request(), { unit }));
-  await change('start');
-  return steps;
-}
-
-const LIFE = [
-  'created',
-  'nothing',
-  'replaced',
-  'returned: unit_failed',
-  'refused: unit_file_invalid',
-  '/bin/sleep infinity',
-  'restarted',
-  'stopped',
-  'nothing',
-  'started',
-  'nothing',
-  'nothing: unit_cannot_reload',
-  'enabled',
-  'nothing',
-  'disabled',
-  'stopped and removed',
-  'nothing: unit_not_found',
-];
-
-test('a simulated host: a unit lives from its first file to its end', async (t) => {
-  t.deepEqual(await lifeOf('sc-life.service', simulatedHost), LIFE);
-});
 if (hasMachines) {
   test.serial('a real host: what systemd forgets before it begins is begun again', async (t) => {
     const { control, cluster } = realHost;
@@ -228,10 +156,6 @@ if (hasMachines) {
       changes.map(([change]) => change?.did),
       ['started', 'nothing', 'nothing', 'nothing', 'nothing'],
     );
-  });
-
-  test('a real host: a unit lives from its first file to its end', async (t) => {
-    t.deepEqual(await lifeOf('sc-life.service', realHost), LIFE);
   });
 }
 
