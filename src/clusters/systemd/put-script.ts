@@ -59,7 +59,7 @@ part end
 
 /**
  * The work of `REQUEST_SCRIPT` that writes unit files: ARGUMENTS are what to do with the units (`none`; `restart`, those that are active
- * and whose files it changes, or systemd has not read; `start`, those that are down too), for how many seconds they must stay active, and
+ * and whose files it changes, or were changed since they were started; `start`, those that are down too), for how many seconds they must stay active, and
  * for each file its unit, the sha256 of the text that it replaces (`none`: there is none) and its text in base64.
  *
  * A file is there whole or not at all, all are there before systemd reads them, once. When a unit is not active as it should be, all
@@ -87,8 +87,18 @@ say() {
 sum() { if [ -f "$1" ]; then sha256sum <"$1" | cut -d' ' -f1; else echo none; fi; }
 active() { case $(systemctl show --property=ActiveState -- "$1") in *=active|*=reloading|*=activating) return 0 ;; esac; return 1; }
 was_active() { grep -Fqx -- "$1" "$dir/active"; }
-# Active, with the same file, which systemd has read.
-kept() { [ "$(sum "$dir/new/$1")" = "$(sum "$dir/old/$1")" ] && case $(systemctl show --property=ActiveState,NeedDaemonReload -- "$1") in *=activating*|*=yes*) false ;; esac; }
+same() { [ "$(sum "$dir/new/$1")" = "$(sum "$dir/old/$1")" ]; }
+# Active with the same file: systemd has read it, and has started the unit since it was written.
+kept() {
+  same "$1" || return 1
+  shown=$(systemctl show --property=ActiveState,NeedDaemonReload,InactiveExitTimestampMonotonic -- "$1")
+  case $shown in *=activating*|*=yes*) return 1 ;; esac
+  # In hundredths of a second.
+  written=$(stat -c %.2Y "${FOLDER}/$1" | tr -d .)
+  started=$(printf '%s\\n' "$shown" | sed -n 's/^InactiveExit.*=\\([0-9]*\\)[0-9]\\{4\\}$/\\1/p')
+  [ -n "$written" ] && [ -n "$started" ] || return 1
+  [ $(($(date +%s%N) / 10000000 - written)) -ge $(($(uptime) - started)) ]
+}
 finish() {
 { echo "$1"; uptime; } >"$dir/status"
 ${WORK_ENDS}
@@ -125,7 +135,9 @@ place() {
   return 1
 }
 ok=true
-for unit in $(cat "$dir/units"); do place "$dir/new/$unit" "$unit" 2>>"$dir/output" || { ok=false; break; }; done
+for unit in $(cat "$dir/units"); do
+  same "$unit" || place "$dir/new/$unit" "$unit" 2>>"$dir/output" || { ok=false; break; }
+done
 sync "${FOLDER}" 2>/dev/null
 if $ok; then systemctl daemon-reload >>"$dir/output" 2>&1 || ok=false; fi
 bring() {

@@ -19,6 +19,8 @@ export interface LoadedUnit {
   path: string | undefined;
   text: string | undefined;
   dropIns: readonly string[];
+  /** The text with which it was started. */
+  startedText: string | undefined;
   active: 'active' | 'reloading' | 'inactive' | 'failed' | 'activating' | 'deactivating';
   sub: string;
   /** How it ended last. */
@@ -55,6 +57,7 @@ export function freshUnit(name: string, folders: UnitFolders): LoadedUnit {
   return {
     name,
     ...readUnit(name, folders),
+    startedText: undefined,
     active: 'inactive',
     sub: 'dead',
     result: 'success',

@@ -10,7 +10,7 @@ interface NewFile {
   /** The text that it replaces; undefined: there is none. */
   old: string | undefined;
   wasActive: boolean;
-  /** It is active, and its file is the same, as systemd has read it. */
+  /** It was started with this file, and systemd has read it. */
   isKept: boolean;
 }
 
@@ -33,7 +33,11 @@ export function* putFiles(
     const wasActive = !isTemplate(unit) && RUNS.includes(loaded.active);
     const file = { unit, path, text: Buffer.from(text, 'base64').toString(), old };
     const isKept =
-      wasActive && loaded.active !== 'activating' && file.text === old && !systemd.needsReload(loaded);
+      wasActive &&
+      loaded.active !== 'activating' &&
+      file.text === old &&
+      loaded.startedText === old &&
+      !systemd.needsReload(loaded);
     all.push({ ...file, wasActive, isKept });
   }
   const units = all.map(({ unit }) => unit);

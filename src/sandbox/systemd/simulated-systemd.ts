@@ -176,6 +176,7 @@ export class SimulatedSystemd {
     Object.assign(unit, { active, sub, changedAt: at, conditionAt: at, conditionHolds: true, startedAt: at });
     if (active === 'inactive') return;
     unit.invocationID = newInvocation();
+    unit.startedText = unit.text;
     unit.inactiveUntil = at;
     if (active === 'active') unit.activeAt = at;
     if (sub === 'running' && isService) unit.mainPID = unit.lastPID = this.#nextPID();
@@ -347,8 +348,9 @@ export class SimulatedSystemd {
   }
 
   #run(unit: LoadedUnit, at: number): void {
-    const { settings, name } = unit;
-    Object.assign(unit, { result: 'success', exitStatus: 0, invocationID: newInvocation(), startedAt: at });
+    const { settings, name, text } = unit;
+    const invocationID = newInvocation();
+    Object.assign(unit, { result: 'success', exitStatus: 0, invocationID, startedAt: at, startedText: text });
     this.#note(unit, 'started');
     if (!name.endsWith('.service')) {
       this.#become(unit, 'active', upOf(name));

@@ -64,6 +64,21 @@ if (await machinesCanRun('unit files on systemd machines')) {
     t.log('the same once more');
     const [same] = await put({ files: [{ unit, text: sleeping() }], activate: 'none' });
     t.like(same, { did: 'nothing', replaced: sleeping(), diff: null });
+    t.log('written without a restart, and then with one');
+    const newer = sleeping('Nice=3');
+    const starts = async () => machine.run('systemctl show -P InvocationID web.service');
+    const first = await starts();
+    for (const [activate, did, isRestarted] of [
+      ['none', 'replaced', false],
+      ['restart', 'nothing', true],
+      ['restart', 'nothing', true],
+    ] as const) {
+      const before = await starts();
+      t.like((await put({ files: [{ unit, text: newer }], activate }))[0], { did, error: null });
+      t.is((await starts()) !== first, isRestarted);
+      if (before !== first) t.is(await starts(), before);
+    }
+    await put({ files: [{ unit, text: sleeping() }] });
     t.log('with what systemd does not accept');
     const wrong = await t.throwsAsync(put({ files: [{ unit, text: '[Service]\nExecStart=relative\n' }] }), {
       code: 'unit_file_invalid',
