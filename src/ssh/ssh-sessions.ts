@@ -9,7 +9,10 @@ import { untilAborted } from '../lib/until-aborted.js';
 /** sshd allows 10 by default (MaxSessions), but counts an ended channel for a while. */
 const CHANNELS_PER_CONNECTION = 8;
 
-/** A program that hangs, such as docker, takes only these channels, and leaves the others to other programs. */
+/**
+ * A program that hangs, such as docker, takes only these channels, and leaves the others to other programs. Changes, which wait for units
+ * that start slowly, have as many of their own, and leave the others to reads.
+ */
 const CHANNELS_PER_PROGRAM = 2;
 
 /** The right to one channel on a host's connection. */
@@ -40,7 +43,7 @@ interface Session {
   /** Aborted when no caller waits for the connection. */
   readonly opening: AbortController;
   readonly channels: Semaphore;
-  /** The channels of each program. */
+  /** The channels of each program, and those of its changes. */
   readonly programs: Map<string, Semaphore>;
   /** The number of callers that hold a channel or wait for one. */
   users: number;
@@ -73,14 +76,19 @@ export class SshSessions {
    * errors of `connect`; `timeout` with the program's name when a time limit passes before a channel is free; the signal's reason
    * when the signal is aborted otherwise; `cancelled` after `close`.
    */
-  async lease(host: string, program: string, signal: AbortSignal): Promise<Lease> {
+  async lease(
+    host: string,
+    program: string,
+    signal: AbortSignal,
+    effect: 'read' | 'change' = 'read',
+  ): Promise<Lease> {
     if (this.#closing) throw new ActionError('cancelled', 'the service is stopping');
     const session = this.#sessions.get(canonicalHost(host)) ?? this.#start(host);
     this.#idle.delete(session);
     session.users += 1;
     let releaseChannel: (() => void) | undefined;
     try {
-      releaseChannel = await freeChannel(session, { host, program, signal });
+      releaseChannel = await freeChannel(session, { host, program, effect, signal });
       const connection = await untilAborted(session.connection, signal);
       return {
         connection,
@@ -167,16 +175,18 @@ export class SshSessions {
 interface ChannelCaller {
   host: string;
   program: string;
+  effect: 'read' | 'change';
   signal: AbortSignal;
 }
 
 /** Waits for a channel that the program may use. @returns releases it */
 async function freeChannel(
   { channels, programs }: Session,
-  { host, program, signal }: ChannelCaller,
+  { host, program, effect, signal }: ChannelCaller,
 ): Promise<() => void> {
-  const ofProgram = programs.get(program) ?? new Semaphore(CHANNELS_PER_PROGRAM);
-  programs.set(program, ofProgram);
+  const line = effect === 'change' ? `change by ${program}` : program;
+  const ofProgram = programs.get(line) ?? new Semaphore(CHANNELS_PER_PROGRAM);
+  programs.set(line, ofProgram);
   let releaseProgram: (() => void) | undefined;
   try {
     releaseProgram = await ofProgram.acquire(signal);

@@ -86,6 +86,26 @@ testWithSshd('at most two commands of one program run on one host at the same ti
   t.is(Math.max(...outputs.map(({ stdout }) => Number(stdout))), 2);
 });
 
+testWithSshd('changes that take long do not delay a read of the same program', async (t) => {
+  const sshd = await ownSshd(t);
+  const shell = await shellFor(t, [sshd]);
+  const folder = await testFolder(t);
+  const stay = new AbortController();
+  const changes = [0, 1].map((n) =>
+    errorOf(
+      shell.run(sshd.address, stayingCommand(join(folder, String(n))), {
+        ...notAborted(),
+        signal: stay.signal,
+        effect: 'change',
+      }),
+    ),
+  );
+  await Promise.all([0, 1].map((n) => pidIn(join(folder, String(n)))));
+  t.is((await shell.run(sshd.address, ['sh', '-c', 'echo hi'], notAborted())).stdout, 'hi\n');
+  stay.abort();
+  await Promise.all(changes);
+});
+
 testWithSshd('a host that accepts fewer channels is retried until it accepts one', async (t) => {
   const sshd = await ownSshd(t, { config: ['MaxSessions 1'] });
   const shell = await shellFor(t, [sshd]);

@@ -62,6 +62,8 @@ export function workKey(request: string, ...parts: readonly string[]): string {
 
 /** How long work that has begun may still be waited for after an abort, in milliseconds. */
 const ABORT_GRACE_MS = 15_000;
+/** The same, after the deadline: the machine was to answer before it, and the caller waits no longer than for the way of the reply. */
+const DEADLINE_GRACE_MS = 1_000;
 /** Between two attempts to reach the machine again, in milliseconds. */
 const RETRY_MS = 500;
 /** What one attempt may take besides the work, in milliseconds. */
@@ -84,7 +86,9 @@ export async function doOnce(
   const waiting = new AbortController();
   let cancelGrace = () => {};
   const onAbort = () => {
-    cancelGrace = clock.after(ABORT_GRACE_MS, () => waiting.abort(signal.reason));
+    const isDeadline = signal.reason instanceof ActionError && signal.reason.code === 'timeout';
+    const graceMs = isDeadline ? DEADLINE_GRACE_MS : ABORT_GRACE_MS;
+    cancelGrace = clock.after(graceMs, () => waiting.abort(signal.reason));
   };
   signal.addEventListener('abort', onAbort, { once: true });
   try {
