@@ -66,9 +66,9 @@ export const unitChanges = <More extends ObjectShape = Record<never, never>>(mor
           .defined()
           .meta({ description: 'The machine; null: the unit is on none.' }),
         host: string().nullable().defined().meta({ description: 'Its address, where it was asked itself.' }),
-        did: string()
-          .required()
-          .meta({ description: 'What was done: started, restarted, ...; nothing: it was so before.' }),
+        did: string().required().meta({
+          description: 'What was done: started, restarted, ...; nothing: it was so before; unknown.',
+        }),
         before: unitCondition().meta({ description: 'What it was before.' }),
         after: unitCondition().meta({ description: 'What it is now, some seconds after a start.' }),
         took_ms: number().required().meta({ description: 'How long it took.' }),

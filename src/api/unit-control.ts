@@ -43,7 +43,7 @@ export interface UnitChange {
   machine_id: string | null;
   /** The machine's address; null: not known. */
   host: string | null;
-  /** What was done: `started`, `stopped`, `restarted`, ...; `nothing`: it was so before, or it failed before that. */
+  /** What was done: `started`, `stopped`, `restarted`, ...; `nothing`: it was so before, or it failed before that; `unknown`: see `error`. */
   did: string;
   before: UnitCondition | null;
   after: UnitCondition | null;

@@ -9,8 +9,11 @@ import type { PutOrder, UnitChange } from '../api/unit-control.js';
  */
 export function allMade<Change extends UnitChange>(
   { unit, verb }: { unit: string; verb: string },
-  changes: Change[],
+  made: readonly Change[],
 ): Change[] {
+  const changes = made.map((each) =>
+    each.error?.code === 'outcome_unknown' && each.did === 'nothing' ? { ...each, did: 'unknown' } : each,
+  );
   const failures = changes.flatMap(({ error, host }) => (error === null ? [] : [{ ...error, host }]));
   const [first] = failures;
   if (first === undefined) return changes;
@@ -21,13 +24,18 @@ export function allMade<Change extends UnitChange>(
     : isSame && (isAll || !errorCodeInfo(first.code).retryable)
       ? first.code
       : 'partly_changed';
+  const machines = new Set(changes.map(({ host, machine_id: id }) => host ?? id));
+  const failed = new Set(failures.map(({ host }) => host));
+  const messages = new Set(
+    failures.map(({ host, message }) =>
+      machines.size === 1 ? message : `${host ?? 'no machine'}: ${message}`,
+    ),
+  );
+  const said = [...messages].slice(0, 3).join('; ');
   const text =
-    changes.length === 1
-      ? first.message
-      : `${verb} of ${unit} did not succeed on ${failures.length} of ${changes.length} machines: ${failures
-          .slice(0, 3)
-          .map(({ host, message }) => `${host ?? 'no machine'}: ${message}`)
-          .join('; ')}`;
+    machines.size === 1
+      ? said
+      : `${verb} of ${unit} did not succeed on ${failed.size} of ${machines.size} machines: ${said}`;
   throw new ActionError(code, text, { details: { changes } });
 }
 

@@ -9,11 +9,10 @@ import { untilAborted } from '../lib/until-aborted.js';
 /** sshd allows 10 by default (MaxSessions), but counts an ended channel for a while. */
 const CHANNELS_PER_CONNECTION = 8;
 
-/**
- * A program that hangs, such as docker, takes only these channels, and leaves the others to other programs. Changes, which wait for units
- * that start slowly, have as many of their own, and leave the others to reads.
- */
+/** A program that hangs, such as docker, takes only these channels, and leaves the others to other programs. */
 const CHANNELS_PER_PROGRAM = 2;
+/** Those of the changes of a program, which wait for units that start slowly, and leave the others to reads. */
+const CHANNELS_OF_CHANGES = 4;
 
 /** The right to one channel on a host's connection. */
 export interface Lease {
@@ -184,8 +183,9 @@ async function freeChannel(
   { channels, programs }: Session,
   { host, program, effect, signal }: ChannelCaller,
 ): Promise<() => void> {
-  const line = effect === 'change' ? `change by ${program}` : program;
-  const ofProgram = programs.get(line) ?? new Semaphore(CHANNELS_PER_PROGRAM);
+  const [line, count] =
+    effect === 'change' ? [`change by ${program}`, CHANNELS_OF_CHANGES] : [program, CHANNELS_PER_PROGRAM];
+  const ofProgram = programs.get(line) ?? new Semaphore(count);
   programs.set(line, ofProgram);
   let releaseProgram: (() => void) | undefined;
   try {

@@ -73,7 +73,7 @@ export interface SshShellOptions {
  *
  * `run` throws `forbidden`, `host_unreachable`, `host_key_refused`, `login_refused`, `command_failed`, `outcome_unknown`,
  * `timeout`, `cancelled` and `invalid_parameters`. Its `timeoutMs` counts from the start of the command. The connection has separate
- * time limits. Commands of one program wait for each other: two reads and two changes run on a host at a time. All waiting ends when the signal
+ * time limits. Commands of one program wait for each other: two reads and four changes run on a host at a time. All waiting ends when the signal
  * is aborted.
  */
 export class SshShell implements RemoteShell {
@@ -153,9 +153,14 @@ export class SshShell implements RemoteShell {
     await this.#sessions.close();
   }
 
-  async #run(command: string, options: RunOptions): Promise<RemoteOutput> {
+  async #run(
+    command: string,
+    options: RunOptions & Pick<RemoteRunOptions, 'startSignal'>,
+  ): Promise<RemoteOutput> {
+    const { host, program, effect, signal, startSignal } = options;
+    const waiting = startSignal === undefined ? signal : AbortSignal.any([signal, startSignal]);
     for (let replacements = 0; ; replacements += 1) {
-      const lease = await this.#sessions.lease(options.host, options.program, options.signal, options.effect);
+      const lease = await this.#sessions.lease(host, program, waiting, effect);
       try {
         const channel = await this.#start(lease, command, options);
         const run = followRun(lease.connection, channel, options);

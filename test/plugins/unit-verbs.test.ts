@@ -188,7 +188,7 @@ test('put_unit refuses what fleet would not keep, and stops at the first file th
     error.details.changes.map(({ unit, did, error: each }) => [unit, did, each === null]),
     [
       ['a.service', 'created', true],
-      ['b.service', 'nothing', false],
+      ['b.service', 'unknown', false],
     ],
   );
   t.is(shown('c.service'), undefined);

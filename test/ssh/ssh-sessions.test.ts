@@ -106,6 +106,31 @@ testWithSshd('changes that take long do not delay a read of the same program', a
   await Promise.all(changes);
 });
 
+testWithSshd('a change that waits for others does not begin when its time to start is over', async (t) => {
+  const sshd = await ownSshd(t);
+  const shell = await shellFor(t, [sshd]);
+  const folder = await testFolder(t);
+  const [stay, start] = [new AbortController(), new AbortController()];
+  const change = (file: string) =>
+    errorOf(
+      shell.run(sshd.address, stayingCommand(join(folder, file)), {
+        ...notAborted(),
+        signal: stay.signal,
+        startSignal: start.signal,
+        effect: 'change',
+      }),
+    );
+  const begun = ['1', '2', '3', '4'].map(change);
+  await Promise.all(['1', '2', '3', '4'].map((file) => pidIn(join(folder, file))));
+  const late = change('late');
+  start.abort(new ActionError('timeout', 'it ends'));
+  t.is((await late).code, 'timeout');
+  t.log('those that had begun go on');
+  t.is((await shell.run(sshd.address, ['ls', folder], notAborted())).stdout, '1\n2\n3\n4\n');
+  stay.abort();
+  for (const each of begun) t.is((await each).code, 'outcome_unknown');
+});
+
 testWithSshd('a host that accepts fewer channels is retried until it accepts one', async (t) => {
   const sshd = await ownSshd(t, { config: ['MaxSessions 1'] });
   const shell = await shellFor(t, [sshd]);

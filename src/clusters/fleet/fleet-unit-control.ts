@@ -134,7 +134,8 @@ export class FleetUnitControl {
     const tookMs = clock.now() - begun;
     const changes = [...ids].map((id): UnitChange => {
       const runsOn = runs.some(({ machineID }) => machineID === id);
-      const did = runsOn || isTemplateName(name) ? 'removed' : 'stopped and removed';
+      const wasUp = before.some((row) => row.machineID === id && mayRun(row.systemdActiveState));
+      const did = wasUp && !runsOn ? 'stopped and removed' : 'removed';
       return {
         machine_id: id,
         host: null,

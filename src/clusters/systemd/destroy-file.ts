@@ -1,4 +1,3 @@
-import { isTemplateName } from '../../api/grammar.js';
 import type { RemoteShell } from '../../api/remote-shell.js';
 import type { UnitChange, UnitOrder } from '../../api/unit-control.js';
 import type { Clock } from '../../lib/clock.js';
@@ -18,7 +17,7 @@ export async function destroyOn(
   const done = await onceOnMachines(
     parts,
     request,
-    { change: ['destroy', unit], unit, work: DESTROY_WORK, timeoutMs },
+    { change: ['destroy', unit], unit, work: DESTROY_WORK, timeoutMs, settleMs: 0 },
     machines.map((each) => ({ ...each, args: [unit] })),
   );
   return done.map(({ at: { machine }, ...each }) => ({
@@ -49,7 +48,7 @@ function destroyOutcome(unit: string, result: WorkResult): Omit<UnitChange, 'mac
       ? failed('unit_not_found', `The machine has no unit ${unit}`)
       : failed(
           'unit_file_invalid',
-          `${unit} has no file in the folder of the operator, so it is not removed: it is the distribution's, generated or transient`,
+          `${unit} has no file in the folder of the operator, so it is not removed: it is the distribution's, generated, transient, or an instance of a template`,
         );
   if (end.status === 3)
     return failed(
@@ -67,6 +66,11 @@ function destroyOutcome(unit: string, result: WorkResult): Omit<UnitChange, 'mac
       'unit_masked',
       `${unit} is masked on the machine, and has no file there: unmask it instead`,
     );
+  if (end.status === 7)
+    return failed(
+      'unit_file_invalid',
+      `${unit} is another name of a unit, so nothing was changed: remove that one, or the link`,
+    );
   const active = after?.get('ActiveState') ?? 'inactive';
   if (active !== 'inactive' && active !== 'failed')
     return failed(
@@ -74,5 +78,6 @@ function destroyOutcome(unit: string, result: WorkResult): Omit<UnitChange, 'mac
       `The file of ${unit} was removed, and it is ${active}: something has started it again`,
       'removed',
     );
-  return { ...proof, did: isTemplateName(unit) ? 'removed' : 'stopped and removed', error: null };
+  const wasDown = ['inactive', 'failed', undefined].includes(before?.get('ActiveState'));
+  return { ...proof, did: wasDown ? 'removed' : 'stopped and removed', error: null };
 }

@@ -13,6 +13,8 @@ export interface FileCheck {
   present: (Buffer | null)[];
   /** The units whose file is a link, and where it leads: `/dev/null` masks the unit. */
   links: { unit: string; target: string }[];
+  /** The units that have something else than a file there, or one of more than 1 MiB. */
+  others: string[];
   /** Why systemd does not accept the files; empty: it does. */
   problems: string[];
   /** What it says, and yet accepts them. */
@@ -51,6 +53,10 @@ function readCheck(
   const lines = files.split('\n');
   const [status = '', ...said] = verify.trim().split('\n');
   const texts = said.filter((line) => line !== '');
+  const overridden = units.flatMap(({ unit }, index) => {
+    const [, path = ''] = /^none (.+)$/.exec(lines[index] ?? '') ?? [];
+    return path === '' ? [] : [`${unit}: this file takes the place of ${path}`];
+  });
   const isRefused = status !== '0' && status !== 'none';
   return {
     age: { bootID, uptimeSeconds: Number.parseFloat(uptime) },
@@ -62,7 +68,8 @@ function readCheck(
       const line = lines[index] ?? '';
       return line.startsWith('link ') ? [{ unit, target: line.slice(5) }] : [];
     }),
+    others: units.flatMap(({ unit }, index) => (lines[index] === 'other' ? [unit] : [])),
     problems: isRefused ? (texts.length > 0 ? texts : [`systemd-analyze ended with status ${status}`]) : [],
-    warnings: isRefused ? [] : texts,
+    warnings: isRefused ? [] : [...texts, ...overridden],
   };
 }

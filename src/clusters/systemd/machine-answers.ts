@@ -51,12 +51,12 @@ function sentenceOf(unreachable: readonly UnreachableHost[], asked: number): str
   return `${unreachable.length} of ${asked} machines did not answer, so what they have is missing: ${shown.join(', ')}${more}`;
 }
 
-/** No machine answers. Where the service may not connect to any of them, it is no use to try again. */
+/** No machine answers. Where the service may not connect to any of them, or none runs its commands, it is no use to try again. */
 export function noneReached(unreachable: readonly UnreachableHost[]): ActionError {
-  const isForbidden = unreachable.every(({ code }) => code === 'forbidden');
-  return new ActionError(
-    isForbidden ? 'forbidden' : 'cluster_unreachable',
-    `No machine of the cluster answers: ${unreachable[0]?.reason}`,
-    { details: { unreachable } },
-  );
+  const isEach = (wanted: string) => unreachable.every(({ code }) => code === wanted);
+  const code = ['forbidden', 'command_failed'].find(isEach) ?? 'cluster_unreachable';
+  const what = code === 'command_failed' ? 'carries out what it is asked' : 'answers';
+  return new ActionError(code, `No machine of the cluster ${what}: ${unreachable[0]?.reason}`, {
+    details: { unreachable },
+  });
 }

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { ActionError } from '../../api/action-error.js';
-import type { RemoteShell } from '../../api/remote-shell.js';
+import type { RemoteRunOptions, RemoteShell } from '../../api/remote-shell.js';
 import type { Clock } from '../../lib/clock.js';
 import { reasonOf } from '../../lib/errors.js';
 import { fieldsOf } from '../../lib/fields-of.js';
@@ -96,7 +96,10 @@ export async function doOnce(
     for (;;) {
       const leftMs = Math.max(1_000, until - clock.now());
       try {
-        return await attempt(shell, { ...given, repeated: mayHaveBegun }, leftMs, waiting.signal);
+        const work = { ...given, repeated: mayHaveBegun };
+        // What no machine has begun does not begin after the deadline.
+        const startSignal = mayHaveBegun ? undefined : signal;
+        return await attempt(shell, work, leftMs, { signal: waiting.signal, startSignal });
       } catch (error) {
         const isUnclear = error instanceof ActionError && error.code === 'outcome_unknown';
         if (!mayHaveBegun && !isUnclear) throw notPermitted(given.host, error) ?? error;
@@ -116,7 +119,7 @@ async function attempt(
   shell: RemoteShell,
   { host, key, repeated, age, work, args }: MachineWork,
   waitMs: number,
-  signal: AbortSignal,
+  signals: Pick<RemoteRunOptions, 'signal' | 'startSignal'>,
 ): Promise<WorkResult> {
   const mark = randomBytes(16).toString('hex');
   const how = repeated ? 'repeated' : 'first';
@@ -126,7 +129,7 @@ async function attempt(
     host,
     ['sh', '-c', REQUEST_SCRIPT, 'sh', mark, key, how, age.bootID, uptime, wait, work, ...args],
     {
-      signal,
+      ...signals,
       timeoutMs: waitMs + ASIDE_MS,
       maxOutputBytes: MAX_OUTPUT_BYTES,
       effect: 'change',

@@ -28,8 +28,10 @@ export interface SharedWork {
   /** What is changed, for messages. */
   unit: string;
   work: string;
-  /** How long each machine may take, in milliseconds; by default as long as the request has. */
+  /** How long each machine may take, in milliseconds, without `settleMs`; by default as long as the request has. */
   timeoutMs: number | undefined;
+  /** How long a machine looks at the unit afterwards, in milliseconds. */
+  settleMs: number;
 }
 
 /** What came of it on a machine; of a change only what is known when it was not made, or when that is not known. */
@@ -38,12 +40,12 @@ type Unmade = Omit<UnitChange, 'machine_id' | 'host'>;
 
 /**
  * Has machines do work, at the same time on each, once for a request. Never rejects for one machine alone.
- * @throws ActionError `outcome_unknown` when an earlier delivery of the request may have made the change, and cannot be recognized
+ * @throws ActionError `invalid_parameters` when the request has less time than `settleMs`; `outcome_unknown` when an earlier delivery of the request may have made the change, and cannot be recognized
  */
 export async function onceOnMachines<At extends AgedMachine & Pick<MachineWork, 'args'>>(
   { shell, clock }: { shell: RemoteShell; clock: Clock },
   request: MachineRequest,
-  { change, unit, work, timeoutMs = Number.POSITIVE_INFINITY }: SharedWork,
+  { change, unit, work, settleMs, timeoutMs = Number.POSITIVE_INFINITY }: SharedWork,
   machines: readonly At[],
 ): Promise<DoneOn<At>[]> {
   const { repeated, signal, deadline } = request;
@@ -52,12 +54,18 @@ export async function onceOnMachines<At extends AgedMachine & Pick<MachineWork, 
       'outcome_unknown',
       `A worker may have begun this change of ${unit} for an earlier delivery of the request, and nothing names the request: it is not made again`,
     );
+  if (!repeated && deadline - clock.now() - RESERVE_MS < settleMs)
+    throw new ActionError(
+      'invalid_parameters',
+      `Nothing was changed: ${unit} is to stay as it is for ${settleMs / 1_000} s, and the request ends before that`,
+      { details: { fields: [{ field: 'settle_seconds', message: 'is longer than the request has' }] } },
+    );
   const name = request.key ?? randomUUID();
   return mapLimited(machines, AT_ONCE, async (at): Promise<DoneOn<At>> => {
     const { machine, age, args } = at;
     const host = machine.primaryIP ?? '';
     const key = workKey(name, machine.id, ...change);
-    const waitMs = Math.max(1_000, Math.min(timeoutMs, deadline - clock.now() - RESERVE_MS));
+    const waitMs = Math.max(1_000, Math.min(timeoutMs + settleMs, deadline - clock.now() - RESERVE_MS));
     try {
       const given = { host, key, repeated, age, work, args };
       return { at, result: await doOnce(shell, given, { signal, waitMs, clock }) };

@@ -12,7 +12,8 @@ import { AT_ONCE } from './machine-answers.js';
 import type { WorkResult } from './machine-requests.js';
 import { type MachineRequest, onceOnMachines } from './once-on-machines.js';
 import { PUT_WORK } from './put-script.js';
-import { conditionOf, eachIn } from './unit-properties.js';
+import { conditionOf, eachIn, type UnitProperties } from './unit-properties.js';
+import { resultOf } from './verb-outcome.js';
 import { endOf } from './work-end.js';
 
 const SETTLE_MS = 2_000;
@@ -46,7 +47,13 @@ export async function putOn(
   const done = await onceOnMachines(
     { shell, clock },
     request,
-    { change: ['put', ...units], unit: units.join(', '), work: PUT_WORK, timeoutMs },
+    {
+      change: ['put', ...units],
+      unit: units.join(', '),
+      work: PUT_WORK,
+      timeoutMs,
+      settleMs: activate === 'none' ? 0 : settleMs,
+    },
     checked.map((each) => ({
       ...each,
       age: each.check.age,
@@ -59,7 +66,7 @@ export async function putOn(
     const check = { ...at.check, present: then ?? at.check.present };
     return files.map((file, index) => ({
       ...planned({ machine: at.machine, check }, file, index),
-      ...('result' in each ? putOutcome(file, index, check, each.result) : each.unmade),
+      ...('result' in each ? putOutcome(file, index, { order, check }, each.result) : each.unmade),
     }));
   });
 }
@@ -84,6 +91,12 @@ function requireAccepted(checked: readonly Checked[]): void {
             'unit_file_invalid',
             `The file of ${link.unit} ${where} is a link to ${link.target}: nothing was changed. Change that file, or remove the link`,
           );
+    const [other] = check.others;
+    if (other !== undefined)
+      throw new ActionError(
+        'unit_file_invalid',
+        `What ${where} has in the place of ${other} is no file, or one of more than 1 MiB: nothing was changed`,
+      );
     if (check.problems.length > 0)
       throw new ActionError(
         'unit_file_invalid',
@@ -149,7 +162,7 @@ function didWith(present: Buffer | null, text: string): string {
 function putOutcome(
   { unit, text }: UnitText,
   index: number,
-  check: FileCheck,
+  { order: { files, activate }, check }: { order: PutOrder; check: FileCheck },
   result: WorkResult,
 ): Pick<UnitPut, 'did' | 'before' | 'after' | 'took_ms' | 'error'> {
   const at = (section: string) => {
@@ -164,6 +177,13 @@ function putOutcome(
     error: { code, message },
   });
   const said = result.output === '' ? '' : `: ${result.output}`;
+  const [before, after] = [eachIn(result.before), eachIn(result.after)];
+  const down = files.flatMap((file, place) => {
+    const [was, is] = [before[place], after[place]];
+    const isDue = activate === 'start' || (activate === 'restart' && is !== undefined && runs(was));
+    return isDue && is !== undefined && !runs(is) ? [`${file.unit} is not active${resultOf(is)}`] : [];
+  });
+  const why = down.length === 0 ? 'Not active with the new file' : `${down.join(', ')} with its new file`;
   const did = didWith(check.present[index] ?? null, text);
   const end = endOf(unit, result);
   if ('code' in end) return failed(end.code, end.message);
@@ -177,23 +197,15 @@ function putOutcome(
         error: null,
       };
     case 1:
-      return failed(
-        'unit_failed',
-        `Not active with its new file, so all files are as before again${said}`,
-        'returned',
-      );
+      return failed('unit_failed', `${why}, so all files are as before again${said}`, 'returned');
     case 2:
       return failed('unit_changed_meanwhile', `Somebody has changed the file of ${unit}: it was left so`);
     case 3:
-      return failed(
-        'unit_failed',
-        `Not active with its new file, and left so, as somebody has changed a file since${said}`,
-        did,
-      );
+      return failed('unit_failed', `${why}, and left so, as somebody has changed a file since${said}`, did);
     case 4:
       return failed(
         'unit_failed',
-        `Not active with its new file, so all files are as before again, and the units do not run with them either${said}`,
+        `${why}, so all files are as before again, and the units do not run with them either${said}`,
         'returned',
       );
     case 5:
@@ -207,13 +219,22 @@ function putOutcome(
         `The file of ${unit} was written, and somebody has changed a file since: look what it is now`,
         did,
       );
-    default:
+    case 8:
       return failed(
-        'unit_failed',
-        `Not active with its new file, and the old one could not be put back${said}`,
-        did,
+        'command_failed',
+        `A file could not be written, so all are as before: /etc/systemd/system is full, or read-only${said}`,
+        'returned',
       );
+    default:
+      return failed('unit_failed', `${why}, and the old one could not be put back${said}`, did);
   }
+}
+
+/** As the machine itself judges it. */
+function runs(properties: UnitProperties | undefined): boolean {
+  if (properties?.get('SubState')?.startsWith('auto-restart') === true) return false;
+  const active = properties?.get('ActiveState');
+  return active === 'active' || active === 'reloading' || properties?.get('Type') === 'oneshot';
 }
 
 function sha256(text: Buffer): string {

@@ -4,6 +4,8 @@ import { CONDITION_PROPERTIES } from './verb-script.js';
 /** Where new unit files are written. */
 const FOLDER = '/etc/systemd/system';
 
+const MOST_PRESENT_BYTES = 1024 * 1024;
+
 /** The parts of what `CHECK_FILES_SCRIPT` prints, in this order. */
 export const CHECK_SECTIONS = ['machine', 'files', 'verify', 'end'] as const;
 
@@ -12,7 +14,8 @@ export const CHECK_SECTIONS = ['machine', 'files', 'verify', 'end'] as const;
  * TEXT in base64. It writes only to a folder of its own, which it removes.
  *
  * - `machine`: the boot id and the seconds since the boot
- * - `files`: for each unit a line: `none`, `link TARGET`, or `file TEXT`, the present text in base64
+ * - `files`: for each unit a line: `none PATH`, with where its file is otherwise, if it is anywhere; `link TARGET`; `file TEXT`, the present
+ *   text in base64; or `other`: a folder, or a file of more than 1 MiB
  * - `verify`: the exit status of `systemd-analyze verify`, and what it said; `none`: the machine has no such program
  */
 export const CHECK_FILES_SCRIPT = `
@@ -30,8 +33,10 @@ part files
 while [ "$#" -gt 1 ]; do
   printf %s "$2" | base64 -d >"$folder/$1" || exit 1
   if [ -L "${FOLDER}/$1" ]; then printf 'link %s\\n' "$(readlink "${FOLDER}/$1")"
-  elif [ -f "${FOLDER}/$1" ]; then printf 'file %s\\n' "$(base64 -w 0 <"${FOLDER}/$1")"
-  else echo none; fi
+  elif [ -f "${FOLDER}/$1" ] && [ "$(wc -c <"${FOLDER}/$1")" -le ${MOST_PRESENT_BYTES} ]; then
+    printf 'file %s\\n' "$(base64 -w 0 <"${FOLDER}/$1")"
+  elif [ -e "${FOLDER}/$1" ]; then echo other
+  else printf 'none %s\\n' "$(systemctl show --property=FragmentPath -- "$1" 2>/dev/null | cut -d= -f2-)"; fi
   shift 2
 done
 part verify
@@ -69,7 +74,7 @@ part end
  * - `status`: 0; 1: not active, and as before; 2: a file was changed meanwhile, and none is written; 3: not active, and left so, as
  *   somebody has changed a file since; 4: not active, the files are as before, and the units do not run with them either; 5: the machine
  *   cannot keep the files, and none is written; 6: active, and somebody has changed a file since; 7: not active, and a file could not be
- *   put back
+ *   put back; 8: a file could not be written, and all are as before
  * - `log`: for each unit what was there: a line `none`, or `file TEXT`, in base64
  * - `before`, `after`, `later`: what `systemctl show` says of the units, in their order, each after a line `Unit=NAME`, as it says nothing
  *   of templates; `later` is after the return to what was before
@@ -94,10 +99,10 @@ kept() {
   shown=$(systemctl show --property=ActiveState,NeedDaemonReload,InactiveExitTimestampMonotonic -- "$1")
   case $shown in *=activating*|*=yes*) return 1 ;; esac
   # In hundredths of a second.
-  written=$(stat -c %.2Y "${FOLDER}/$1" | tr -d .)
+  changed_at=$(stat -c %.2Y "${FOLDER}/$1" | tr -d .)
   started=$(printf '%s\\n' "$shown" | sed -n 's/^InactiveExit.*=\\([0-9]*\\)[0-9]\\{4\\}$/\\1/p')
-  [ -n "$written" ] && [ -n "$started" ] || return 1
-  [ $(($(date +%s%N) / 10000000 - written)) -ge $(($(uptime) - started)) ]
+  [ -n "$changed_at" ] && [ -n "$started" ] || return 1
+  [ $(($(date +%s%N) / 10000000 - changed_at)) -ge $(($(uptime) - started)) ]
 }
 finish() {
 { echo "$1"; uptime; } >"$dir/status"
@@ -134,9 +139,9 @@ place() {
   rm -f "$t"
   return 1
 }
-ok=true
+ok=true written=true
 for unit in $(cat "$dir/units"); do
-  same "$unit" || place "$dir/new/$unit" "$unit" 2>>"$dir/output" || { ok=false; break; }
+  same "$unit" || place "$dir/new/$unit" "$unit" 2>>"$dir/output" || { ok=false written=false; break; }
 done
 sync "${FOLDER}" 2>/dev/null
 if $ok; then systemctl daemon-reload >>"$dir/output" 2>&1 || ok=false; fi
@@ -199,6 +204,8 @@ for unit in $(cat "$dir/units"); do
   fi
 done
 systemctl daemon-reload >>"$dir/output" 2>&1 || back=false
+# What is not there any more would be left in the list of failed units.
+for unit in $(cat "$dir/units"); do [ -f "$dir/old/$unit" ] || systemctl reset-failed -- "$unit" >/dev/null 2>&1; done
 ok=true
 if [ -s "$dir/brought" ]; then
   : >"$dir/brought"
@@ -207,6 +214,7 @@ if [ -s "$dir/brought" ]; then
 fi
 say later
 $back || finish 7
+$written || finish 8
 $ok || finish 4
 finish 1
 `;
@@ -215,7 +223,8 @@ finish 1
  * The work of `REQUEST_SCRIPT` that removes a unit: the argument is the unit. It is stopped and disabled, its file and its drop-ins are
  * removed, and systemd reads its files anew. `status`: 0; 1: it did not stop, and its file is left; 2: it has no file in the folder of
  * the operator; 3: it is stopped and disabled, and its file could not be removed; 4: the machine cannot keep the file, and nothing is done;
- * 5: what is there is no file of it, it masks the unit; 6: it is a template, and there is none.
+ * 5: what is there is no file of it, it masks the unit; 6: it is a template, and there is none;
+ * 7: it is an alias.
  */
 export const DESTROY_WORK = `${WORK_BEGINS}
 unit=$1
@@ -234,6 +243,8 @@ if ! [ -e "${FOLDER}/$unit" ] && ! [ -L "${FOLDER}/$unit" ]; then
   finish 2
 fi
 if grep -qx LoadState=masked "$dir/before"; then finish 5; fi
+if [ -L "${FOLDER}/$unit" ] && [ "$(basename -- "$(readlink "${FOLDER}/$unit")")" != "$unit" ]; then finish 7; fi
+if [ -d "${FOLDER}/$unit" ]; then finish 2; fi
 mkdir "$dir/old"
 if ! cp -pR "${FOLDER}/$unit" "$dir/old/" 2>>"$dir/output"; then rm -rf "$dir/old"; finish 4; fi
 case $unit in

@@ -17,11 +17,12 @@ export async function changeOn(
 ): Promise<UnitChange[]> {
   if (verb === 'load' || verb === 'unload') throw new TypeError(`systemd has no verb ${verb}`);
   const settles = verb === 'start' || verb === 'restart' || verb === 'reload';
-  const args = [unit, verb, settles ? String(Math.ceil(settleMs / 1_000)) : '0'];
+  const settle = settles ? Math.ceil(settleMs / 1_000) : 0;
+  const args = [unit, verb, String(settle)];
   const done = await onceOnMachines(
     parts,
     request,
-    { change: [unit, verb], unit, work: VERB_WORK, timeoutMs },
+    { change: [unit, verb], unit, work: VERB_WORK, timeoutMs, settleMs: settle * 1_000 },
     machines.map((each) => ({ ...each, args })),
   );
   if (settles) warnOfOldFile(request, unit, done);

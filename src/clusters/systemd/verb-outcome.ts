@@ -69,6 +69,8 @@ function refusal({ unit, verb, status, output, before }: Evidence): Judgement | 
   if (verb === 'reset-failed' && /not loaded/.test(output)) return { did: 'nothing' };
   if (DENIED.test(output))
     return failed('not_permitted', `The login of the service may not change ${unit}: ${output}`);
+  if (/Read-only file system|No space left on device/.test(output))
+    return failed('command_failed', `${unit} was not changed: ${output}`);
   if (load === 'masked') return failed('unit_masked', `${unit} is masked: unmask it to change it`);
   if (load === 'bad-setting' || load === 'error')
     return failed('unit_file_invalid', `The file of ${unit} cannot be used: ${output}`);
@@ -200,7 +202,7 @@ function restartsOf(properties: UnitProperties): number {
   return Number(properties.get('NRestarts') ?? 0);
 }
 
-function resultOf(properties: UnitProperties): string {
+export function resultOf(properties: UnitProperties): string {
   const [result, status] = [properties.get('Result') ?? '', properties.get('ExecMainStatus') ?? '0'];
   if (result === '' || result === 'success') return '';
   return status === '0' ? ` (${result})` : ` (${result}, status ${status})`;

@@ -14,7 +14,7 @@ export function fileCheckOutput(
   const problems: string[] = [];
   for (let at = 0; at + 1 < given.length; at += 2) {
     const [unit = '', text = ''] = given.slice(at, at + 2);
-    present.push(presentFile(host, `${OPERATOR_FOLDER}/${unit}`));
+    present.push(presentFile(host, unit));
     problems.push(...problemsOf(host, unit, Buffer.from(text, 'base64').toString()));
   }
   const sections = {
@@ -26,11 +26,14 @@ export function fileCheckOutput(
   return { status: 0, stdout: sectionsText(mark, Object.entries(sections)) };
 }
 
-function presentFile({ systemd: { folders } }: SimulatedHost, path: string): string {
+function presentFile({ systemd: { folders } }: SimulatedHost, unit: string): string {
+  const path = `${OPERATOR_FOLDER}/${unit}`;
   const target = folders.linkAt(path);
   if (target !== undefined) return `link ${target}`;
   const text = folders.textAt(path);
-  return text === undefined ? 'none' : `file ${Buffer.from(text).toString('base64')}`;
+  return text === undefined
+    ? `none ${folders.fragmentOf(unit)?.path ?? ''}`
+    : `file ${Buffer.from(text).toString('base64')}`;
 }
 
 /** What `systemd-analyze verify` finds, in its words, of what the simulation knows of unit files. */

@@ -102,6 +102,8 @@ export function* putFiles(
     }
   }
   systemd.daemonReload();
+  for (const { unit, old } of all)
+    if (old === undefined) yield* runSystemctl(host, 'reset-failed', '--', unit);
   const { isGood: isBack } = yield* bring('restart');
   yield* say('later');
   finish(isBack ? 1 : 4);
@@ -128,6 +130,10 @@ export function* destroyUnit(
   }
   if (systemd.unit(unit).settings.load === 'masked') {
     yield* finish(5);
+    return;
+  }
+  if (!(systemd.folders.linkAt(path) ?? unit).endsWith(unit)) {
+    yield* finish(7);
     return;
   }
   if (!isTemplate(unit)) {

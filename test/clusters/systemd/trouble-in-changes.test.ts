@@ -100,7 +100,7 @@ if (await machinesCanRun('troubles of systemd machines in the middle of changes'
   /** For each change, by machine: what was done, or the code of the error. */
   type Told = (change: Change, machine: SystemdMachine) => string;
 
-  /** Workers enough for all changes at once: each runs two commands of a program at a time on a machine. */
+  /** Workers enough for all changes at once: each makes four changes at a time on a machine. */
   const startWorkers = async (t: ExecutionContext, clock: Clock = systemClock) => {
     const { machines } = booted();
     let sent = 0;

@@ -111,7 +111,7 @@ if (await machinesCanRun('changes of units on machines in trouble')) {
     await run(`cp -a /etc/systemd/system /root/saved; mount -t tmpfs -o size=64k tmpfs /etc/systemd/system
       cp -a /root/saved/. /etc/systemd/system/; systemctl daemon-reload`);
     const first = await put({ [web]: `${counting}# new\n`, [api]: `${sleeping()}#${'x'.repeat(70_000)}\n` });
-    t.like(first, { did: 'returned', error: { code: 'unit_failed' } });
+    t.like(first, { did: 'returned', error: { code: 'command_failed' } });
     t.is(await run(`cat /etc/systemd/system/${web}`), counting.trim());
     t.is(await starts(), '1');
     t.is(await run('ls -A /etc/systemd/system | grep fm- || true'), '');

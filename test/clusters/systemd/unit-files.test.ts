@@ -95,6 +95,10 @@ if (await machinesCanRun('unit files on systemd machines')) {
       { unit: 'other.service', text: sleeping() },
     ];
     const failed = await t.throwsAsync(put({ files, activate: 'start' }), { code: 'unit_failed' });
+    t.regex(
+      failed.message,
+      /^web\.service is not active \(exit-code, status 1\) with its new file, so all files/,
+    );
     const { changes } = (failed as unknown as { details: { changes: UnitPut[] } }).details;
     t.deepEqual(
       changes.map(({ did }) => did),
@@ -116,6 +120,18 @@ if (await machinesCanRun('unit files on systemd machines')) {
     });
     await t.throwsAsync(control.destroy(requestOf(), { unit: 'masked.service' }), { code: 'unit_masked' });
     t.is((await machine.run('systemctl is-enabled masked.service || true')).trim(), 'masked');
+    t.log('another name of a unit, and no file');
+    await machine.run('cd /etc/systemd/system; ln -s web.service alias.service; mkdir folder.service');
+    await t.throwsAsync(control.destroy(requestOf(), { unit: 'alias.service' }), {
+      code: 'unit_file_invalid',
+    });
+    await t.throwsAsync(put({ files: [{ unit: 'folder.service', text: sleeping() }] }), {
+      code: 'unit_file_invalid',
+    });
+    t.is(await activeOf(unit), 'active');
+    t.log('in the place of a file of the distribution');
+    const [over] = await put({ files: [{ unit: 'dbus.service', text: sleeping() }], dryRun: true });
+    t.regex(over?.warnings.join('\n') ?? '', /^dbus\.service: .* \S*\/lib\/systemd\/system\/dbus\.service$/m);
   });
 
   test('a new file of a slice counts at once, and what runs in the slice runs on', async (t) => {

@@ -141,6 +141,9 @@ WantedBy=multi-user.target`;
     t.is(await outcome({ unit: 'bad.service', verb: 'start' }), 'unit_failed');
     t.is(await outcome({ unit: 'bad.service', verb: 'reset-failed' }), 'reset');
     t.is(await outcome({ unit, verb: 'unload' }), 'unsupported_by_cluster');
+    t.is(await outcome({ unit, verb: 'start', settleMs: 2 * HUNG_MS }), 'invalid_parameters');
+    t.is(await outcome({ unit, verb: 'start', settleMs: 3_000, timeoutMs: 1_000 }), 'started');
+    t.is(await outcome({ unit, verb: 'stop' }), 'stopped');
     // systemd allows five starts in 10 s, and stops a healthy service at the sixth.
     for (let times = 0; times < 7; times++)
       t.regex(await outcome({ unit, verb: 'restart', settleMs: 0 }), /^(re)?started$/);
