@@ -53,6 +53,8 @@ export async function selected(
   const targets = isFleet ? fleetTargets(named, states, chosen) : hostTargets(named, states, chosen);
   if (selector.operation === 'put' && exact !== undefined)
     targets.push(...newTargets(exact, { isFleet, isKnown: named.length > 0, chosen, targets }));
+  if (selector.operation === 'start' && exact !== undefined && !isFleet && chosen !== undefined)
+    targets.push(...instancesToStart(exact, { states, chosen, targets }));
   if (targets.length === 0) throw nothing('no unit on a machine of the cluster is selected');
   return targets;
 }
@@ -88,6 +90,28 @@ function newTargets(
   return [...(chosen ?? [])]
     .filter((id) => !having.has(id))
     .map((machineID) => ({ unit, machineID, states: [], hash: null }));
+}
+
+/** An instance of a template that is neither loaded nor enabled is in no list: it is where its template is, on the selected machines. */
+function instancesToStart(
+  unit: string,
+  {
+    states,
+    chosen,
+    targets,
+  }: { states: readonly UnitState[]; chosen: ReadonlySet<string>; targets: readonly Target[] },
+): Target[] {
+  const template = unit.replace(/@.+(?=\.[a-z]+$)/, '@');
+  const having = new Set(targets.map(({ machineID }) => machineID));
+  return states.flatMap(({ name, machineID, hash }) =>
+    name === template &&
+    name !== unit &&
+    machineID !== null &&
+    chosen.has(machineID) &&
+    !having.has(machineID)
+      ? [{ unit, machineID, states: ['inactive'], hash }]
+      : [],
+  );
 }
 
 /** The ids of the machines that are selected; undefined: all. */

@@ -1,5 +1,6 @@
 import type { UnitOption } from './fleet-transport.js';
 import { globMatcher } from './grammar.js';
+import { isTrueForFleet } from './unit-booleans.js';
 import { isGlobalUnit, requirementValues } from './unit-requirements.js';
 
 /** The options of `[X-Fleet]`, with the older names (fleet 1.0.0, job/job.go). */
@@ -62,4 +63,16 @@ export function unknownRequirements(options: readonly UnitOption[]): string[] {
     section === 'X-Fleet' && !KNOWN.has(name) ? [name] : [],
   );
   return [...new Set(names)];
+}
+
+/** The options of `[X-Fleet]` whose values fleet takes for nothing, each as it is written. */
+export function idleRequirements(options: readonly UnitOption[]): string[] {
+  const idle = (name: string, counts: (value: string) => boolean) =>
+    requirementValues(options, name).flatMap((value) => (counts(value) ? [] : [`${name}=${value}`]));
+  return [
+    ...idle('Global', (value) => isTrueForFleet(value) || /^(?:0|no?|f(?:alse)?|off)$/i.test(value)),
+    ...['MachineMetadata', 'X-ConditionMachineMetadata'].flatMap((name) =>
+      idle(name, (value) => /^[^=]+=[^=]+$/.test(value)),
+    ),
+  ];
 }

@@ -69,7 +69,7 @@ export interface ServiceActions {
         machine_id: string | null;
         /** Its address, where it was asked itself. */
         host: string | null;
-        /** What was done: started, restarted, ...; nothing: it was so before. */
+        /** What was done: started, restarted, ...; nothing: it was so before; unknown. */
         did: string;
         /** What it was before. */
         before: {
@@ -142,7 +142,7 @@ export interface ServiceActions {
         machine_id: string | null;
         /** Its address, where it was asked itself. */
         host: string | null;
-        /** What was done: started, restarted, ...; nothing: it was so before. */
+        /** What was done: started, restarted, ...; nothing: it was so before; unknown. */
         did: string;
         /** What it was before. */
         before: {
@@ -215,7 +215,7 @@ export interface ServiceActions {
         machine_id: string | null;
         /** Its address, where it was asked itself. */
         host: string | null;
-        /** What was done: started, restarted, ...; nothing: it was so before. */
+        /** What was done: started, restarted, ...; nothing: it was so before; unknown. */
         did: string;
         /** What it was before. */
         before: {
@@ -398,7 +398,7 @@ export interface ServiceActions {
         machine_id: string | null;
         /** Its address, where it was asked itself. */
         host: string | null;
-        /** What was done: started, restarted, ...; nothing: it was so before. */
+        /** What was done: started, restarted, ...; nothing: it was so before; unknown. */
         did: string;
         /** What it was before. */
         before: {
@@ -579,7 +579,7 @@ export interface ServiceActions {
         machine_id: string | null;
         /** Its address, where it was asked itself. */
         host: string | null;
-        /** What was done: started, restarted, ...; nothing: it was so before. */
+        /** What was done: started, restarted, ...; nothing: it was so before; unknown. */
         did: string;
         /** What it was before. */
         before: {
@@ -660,7 +660,7 @@ export interface ServiceActions {
         machine_id: string | null;
         /** Its address, where it was asked itself. */
         host: string | null;
-        /** What was done: started, restarted, ...; nothing: it was so before. */
+        /** What was done: started, restarted, ...; nothing: it was so before; unknown. */
         did: string;
         /** What it was before. */
         before: {
@@ -733,7 +733,7 @@ export interface ServiceActions {
         machine_id: string | null;
         /** Its address, where it was asked itself. */
         host: string | null;
-        /** What was done: started, restarted, ...; nothing: it was so before. */
+        /** What was done: started, restarted, ...; nothing: it was so before; unknown. */
         did: string;
         /** What it was before. */
         before: {
@@ -940,7 +940,7 @@ export interface ServiceActions {
         machine_id: string | null;
         /** Its address, where it was asked itself. */
         host: string | null;
-        /** What was done: started, restarted, ...; nothing: it was so before. */
+        /** What was done: started, restarted, ...; nothing: it was so before; unknown. */
         did: string;
         /** What it was before. */
         before: {
@@ -1015,7 +1015,7 @@ export interface ServiceActions {
         machine_id: string | null;
         /** Its address, where it was asked itself. */
         host: string | null;
-        /** What was done: started, restarted, ...; nothing: it was so before. */
+        /** What was done: started, restarted, ...; nothing: it was so before; unknown. */
         did: string;
         /** What it was before. */
         before: {
@@ -1214,7 +1214,7 @@ export interface ServiceActions {
         machine_id: string | null;
         /** Its address, where it was asked itself. */
         host: string | null;
-        /** What was done: started, restarted, ...; nothing: it was so before. */
+        /** What was done: started, restarted, ...; nothing: it was so before; unknown. */
         did: string;
         /** What it was before. */
         before: {

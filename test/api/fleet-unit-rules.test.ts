@@ -1,5 +1,9 @@
 import test from 'ava';
-import { conflictInRequirements, unknownRequirements } from '../../src/api/fleet-unit-rules.js';
+import {
+  conflictInRequirements,
+  idleRequirements,
+  unknownRequirements,
+} from '../../src/api/fleet-unit-rules.js';
 
 const options = (...lines: string[]) =>
   lines.map((line) => {
@@ -57,4 +61,15 @@ test('what fleet does not know in the section X-Fleet is named, and other sectio
     'MachineId',
     'machineid',
   ]);
+});
+
+test('values that fleet takes for nothing are named', (t) => {
+  const kept = options('Global=t', 'Global=no', 'MachineMetadata=role=web', 'MachineMetadata="a=b" "c=d"');
+  t.deepEqual(idleRequirements(kept), []);
+  t.deepEqual(
+    idleRequirements(
+      options('Global=maybe', 'MachineMetadata=nope', 'MachineMetadata="a=b" "c"', 'MachineMetadata=a='),
+    ),
+    ['Global=maybe', 'MachineMetadata=nope', 'MachineMetadata=c', 'MachineMetadata=a='],
+  );
 });

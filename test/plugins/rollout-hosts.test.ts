@@ -97,6 +97,27 @@ test('put writes the file to each selected host, also to those that do not have 
   t.regex(nowhere.message, /select where it shall be/);
 });
 
+test('an instance that nothing has loaded is started where its template is, on the machines that are named', async (t) => {
+  const { hosts, machines, run, failure } = await world(t);
+  const [first = '', second = '', third = ''] = machines;
+  hosts.addUnits([{ name: 'job@.service', text: TEXT }]);
+  hosts.removeUnit('job@.service', { machines: [third] });
+  const given = { operation: 'start', units: 'job@7.service', confirm_count: 2 };
+  t.is((await failure(given)).code, 'nothing_selected');
+  const { targets } = await run({ ...given, machine_ids: machines });
+  t.deepEqual(
+    targets.map(({ machine_id: id, status }) => [id, status]),
+    [
+      [first, 'done'],
+      [second, 'done'],
+    ],
+  );
+  t.is(
+    (await failure({ ...given, units: 'none@7.service', machine_ids: machines })).code,
+    'nothing_selected',
+  );
+});
+
 test('a unit of the distribution is selected by its name, and by no pattern', async (t) => {
   const { run, failure } = await world(t);
   t.is((await run({ units: 'cron.service', dry_run: true })).count, 3);

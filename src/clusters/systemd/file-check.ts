@@ -57,6 +57,9 @@ function readCheck(
     const [, path = ''] = /^none (.+)$/.exec(lines[index] ?? '') ?? [];
     return path === '' ? [] : [`${unit}: this file takes the place of ${path}`];
   });
+  const forFleet = units.flatMap(({ unit, text }) =>
+    /^\[X-Fleet\]/m.test(text) ? [`${unit}: systemd takes the section [X-Fleet] for nothing`] : [],
+  );
   const isRefused = status !== '0' && status !== 'none';
   return {
     age: { bootID, uptimeSeconds: Number.parseFloat(uptime) },
@@ -70,6 +73,6 @@ function readCheck(
     }),
     others: units.flatMap(({ unit }, index) => (lines[index] === 'other' ? [unit] : [])),
     problems: isRefused ? (texts.length > 0 ? texts : [`systemd-analyze ended with status ${status}`]) : [],
-    warnings: isRefused ? [] : [...texts, ...overridden],
+    warnings: isRefused ? [] : [...texts, ...overridden, ...forFleet],
   };
 }
