@@ -95,7 +95,7 @@ function requireAccepted(checked: readonly Checked[]): void {
     if (other !== undefined)
       throw new ActionError(
         'unit_file_invalid',
-        `What ${where} has in the place of ${other} is no file, or one of more than 1 MiB: nothing was changed`,
+        `${other} ${where} is no file, or one of more than 1 MiB: nothing was changed`,
       );
     if (check.problems.length > 0)
       throw new ActionError(

@@ -42,6 +42,6 @@ function warnOfOldFile({ warn }: MachineRequest, unit: string, done: readonly Do
   );
   if (hosts.length > 0)
     warn?.(
-      `${unit} has a newer file than systemd has read, so it runs with the old one, on ${hosts.slice(0, 5).join(', ')}${hosts.length > 5 ? ` and ${hosts.length - 5} more` : ''}: put_unit with this file, or a daemon-reload on the machine, lets systemd read it`,
+      `${unit} has a newer file than systemd has read, so it runs with the old one, on ${hosts.slice(0, 5).join(', ')}${hosts.length > 5 ? ` and ${hosts.length - 5} more` : ''}: a daemon-reload on the machine, or a put of the file, lets systemd read it`,
     );
 }
