@@ -20,7 +20,7 @@ test('unit_file returns the text that fleet keeps of a unit, with its hash', asy
   const text = '[Service]\nExecStart=/bin/web\n';
   const hash = '91fedf94fc53008fc0aaced7445df2cbf4f33725';
   t.deepEqual(files, [
-    { machine_id: null, host: null, path: null, text, drop_ins: [], hash, is_current: null },
+    { machine_id: null, host: null, path: null, text, drop_ins: [], hash, source: null, is_current: null },
   ]);
   await t.throwsAsync(run({ unit_name: 'no.service' }), { code: 'unit_not_found' });
 });
