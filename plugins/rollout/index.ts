@@ -166,6 +166,7 @@ export default defineAction({
     }
     if (parameters.plan_hash !== undefined && parameters.plan_hash !== plan.hash) throw stale(planned());
     requireCount(parameters, count, settings.confirmAbove);
+    const told = new Set<string>();
     const options = {
       operation,
       text,
@@ -174,6 +175,10 @@ export default defineAction({
       waitMs: parameters.wait_seconds * 1_000,
       maxFailures: parameters.max_failures,
       namesMachines: units.kindOf(cluster) === 'systemd',
+      warn: (sentence: string) => {
+        if (!told.has(sentence)) warn(sentence);
+        told.add(sentence);
+      },
     };
     const run = await runPlan(plan, { cluster, signal, drain, deadline }, options, { actions, fleet, clock });
     const answer = result(run.end, run.targets, run.leftStopped);

@@ -5,8 +5,8 @@ import {
   type Clock,
   type Cluster,
   type FleetTransport,
-  type UnitChange,
   type UnitCondition,
+  type UnitPut,
   withTimeLimit,
 } from '../../src/plugin.js';
 import { isUp, type Operation, type Plan, type PlannedTarget } from './plan.js';
@@ -42,6 +42,8 @@ export interface RunOptions {
   maxFailures: number;
   /** Whether machines can be named to the actions. */
   namesMachines: boolean;
+  /** Told what a new file is accepted with, once for each sentence. */
+  warn: (text: string) => void;
 }
 
 interface Ports {
@@ -183,7 +185,7 @@ async function changeOf(
   const begun = clock.now();
   const machines = targets.flatMap(({ machineID }) => machineID ?? []);
   const [action, parameters] = callOf(unit, machines, options);
-  let changes: readonly Partial<UnitChange>[] = [];
+  let changes: readonly Partial<UnitPut>[] = [];
   let failure = { code: 'outcome_unknown', message: `${action} did not say what came of it` };
   try {
     changes = changesIn(await unlessLate(actions.call(action, parameters), stops));
@@ -196,6 +198,7 @@ async function changeOf(
         : { code: 'internal', message: 'the action failed unexpectedly' };
     changes = changesIn(error instanceof ActionError ? error.details : undefined);
   }
+  for (const { warnings = [] } of changes) warnings.forEach(options.warn);
   return targets.map((target) => {
     const own = options.namesMachines
       ? changes.find(({ machine_id: id }) => id === target.machineID)
@@ -255,9 +258,9 @@ function callOf(
   }
 }
 
-function changesIn(result: unknown): readonly Partial<UnitChange>[] {
+function changesIn(result: unknown): readonly Partial<UnitPut>[] {
   const { changes } = typeof result === 'object' && result !== null ? (result as { changes?: unknown }) : {};
-  return Array.isArray(changes) ? (changes as Partial<UnitChange>[]) : [];
+  return Array.isArray(changes) ? (changes as Partial<UnitPut>[]) : [];
 }
 
 /** What the cluster shows some seconds later counts too. */

@@ -55,6 +55,12 @@ export async function selected(
     targets.push(...newTargets(exact, { isFleet, isKnown: named.length > 0, chosen, targets }));
   if (selector.operation === 'start' && exact !== undefined && !isFleet && chosen !== undefined)
     targets.push(...instancesToStart(exact, { states, chosen, targets }));
+  if (exact !== undefined && !isFleet)
+    requireOnEach(
+      exact,
+      (ids ?? []).filter((id) => chosen?.has(id)),
+      targets,
+    );
   if (targets.length === 0) throw nothing('no unit on a machine of the cluster is selected');
   return targets;
 }
@@ -90,6 +96,18 @@ function newTargets(
   return [...(chosen ?? [])]
     .filter((id) => !having.has(id))
     .map((machineID) => ({ unit, machineID, states: [], hash: null }));
+}
+
+/** @throws ActionError when a machine that was named has no such unit: nobody means to leave it out */
+function requireOnEach(unit: string, ids: readonly string[], targets: readonly Target[]): void {
+  if (targets.length === 0) return;
+  const missing = ids.filter((id) => !targets.some(({ machineID }) => machineID === id));
+  if (missing.length > 0)
+    throw new ActionError(
+      'unit_not_found',
+      `Nothing was changed: ${unit} is not on every machine that was named`,
+      { details: { machine_ids: missing } },
+    );
 }
 
 /** An instance of a template that is neither loaded nor enabled is in no list: it is where its template is, on the selected machines. */

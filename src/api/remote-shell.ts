@@ -37,6 +37,8 @@ export interface RemoteRunOptions extends Cancellable {
   effect?: 'read' | 'change';
   /** Aborted: a command that the host has not got yet is not sent any more. By default `signal` says so, which also stops one that runs. */
   startSignal?: AbortSignal;
+  /** Called when the program has written something: its machine responds. */
+  onOutput?: () => void;
   /** Whether to resolve also for an exit status other than 0, so that the output can be used; false by default. */
   anyExitStatus?: boolean;
   /** Whether a read that exceeds its time limit resolves with what it wrote so far; false by default. */

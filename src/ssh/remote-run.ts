@@ -31,6 +31,7 @@ export interface RunOptions extends RanCommand {
   anyExitStatus: boolean;
   /** Whether the output is used when the time limit of a read has passed. */
   partial: boolean;
+  onOutput?: (() => void) | undefined;
   clock: Clock;
   /** For this run alone. Its reason is an `ActionError`. */
   signal: AbortSignal;
@@ -84,6 +85,7 @@ export function followRun(connection: SshConnection, channel: ClientChannel, opt
     // Both streams are read to their end even when the command was stopped: the channel does not close before.
     const collect = (into: MarkedOutput) => (chunk: Buffer) => {
       const state = into.add(chunk);
+      if (begun()) options.onOutput?.();
       if (state === 'cut') stop(cut);
       else if (state === 'endless')
         stop(() => rejectUnknown(commandNotRun(options, UNKNOWN_EXIT, printed())));

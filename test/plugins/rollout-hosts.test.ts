@@ -78,7 +78,7 @@ test('a batch with a unit on several hosts changes it on all of them, and one th
 });
 
 test('put writes the file to each selected host, also to those that do not have the unit', async (t) => {
-  const { hosts, machines, run, failure } = await world(t);
+  const { hosts, machines, run, failure, warnings } = await world(t);
   const [first = '', second = ''] = machines;
   hosts.removeUnit('shop-web.service', { machines: [second] });
   const given = {
@@ -92,6 +92,8 @@ test('put writes the file to each selected host, also to those that do not have 
   t.is(ended, 'completed');
   t.is(targets.length, 2);
   for (const id of [first, second]) t.regex(hosts.file('shop-web.service', id) ?? '', /--new/);
+  await run({ ...given, text: `${given.text}[X-Fleet]\nGlobal=true\n` });
+  t.deepEqual(warnings, ['shop-web.service: systemd takes the section [X-Fleet] for nothing']);
   const nowhere = await failure({ ...given, units: 'shop-new.service', machine_ids: undefined });
   t.is(nowhere.code, 'nothing_selected');
   t.regex(nowhere.message, /select where it shall be/);
@@ -104,7 +106,8 @@ test('an instance that nothing has loaded is started where its template is, on t
   hosts.removeUnit('job@.service', { machines: [third] });
   const given = { operation: 'start', units: 'job@7.service', confirm_count: 2 };
   t.is((await failure(given)).code, 'nothing_selected');
-  const { targets } = await run({ ...given, machine_ids: machines });
+  t.is((await failure({ ...given, machine_ids: machines })).code, 'unit_not_found');
+  const { targets } = await run({ ...given, machine_ids: [first, second] });
   t.deepEqual(
     targets.map(({ machine_id: id, status }) => [id, status]),
     [

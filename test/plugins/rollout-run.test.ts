@@ -102,6 +102,7 @@ const world = ({
         waitMs: 60_000,
         maxFailures: 0,
         namesMachines: true,
+        warn: () => {},
         ...more,
       };
       const request = {

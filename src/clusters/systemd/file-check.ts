@@ -15,6 +15,8 @@ export interface FileCheck {
   links: { unit: string; target: string }[];
   /** The units that have something else than a file there, or one of more than 1 MiB. */
   others: string[];
+  /** The units of which systemd takes another file first, and which. */
+  hidden: { unit: string; by: string }[];
   /** Why systemd does not accept the files; empty: it does. */
   problems: string[];
   /** What it says, and yet accepts them. */
@@ -46,7 +48,7 @@ export async function checkFiles(
 }
 
 function readCheck(
-  { machine, files, verify }: Record<(typeof CHECK_SECTIONS)[number], string>,
+  { machine, files, verify, drop_ins: dropIns }: Record<(typeof CHECK_SECTIONS)[number], string>,
   units: readonly UnitText[],
 ): FileCheck {
   const [bootID = '', uptime = ''] = machine.split('\n');
@@ -57,6 +59,9 @@ function readCheck(
     const [, path = ''] = /^none (.+)$/.exec(lines[index] ?? '') ?? [];
     return path === '' ? [] : [`${unit}: this file takes the place of ${path}`];
   });
+  const changed = dropIns
+    .split('\n')
+    .flatMap((line) => (line === '' ? [] : [line.replace(' ', ': these change it too: ')]));
   const forFleet = units.flatMap(({ unit, text }) =>
     /^\[X-Fleet\]/m.test(text) ? [`${unit}: systemd takes the section [X-Fleet] for nothing`] : [],
   );
@@ -72,7 +77,11 @@ function readCheck(
       return line.startsWith('link ') ? [{ unit, target: line.slice(5) }] : [];
     }),
     others: units.flatMap(({ unit }, index) => (lines[index] === 'other' ? [unit] : [])),
+    hidden: units.flatMap(({ unit }, index) => {
+      const [, by] = /^first (.+)$/.exec(lines[index] ?? '') ?? [];
+      return by === undefined ? [] : [{ unit, by }];
+    }),
     problems: isRefused ? (texts.length > 0 ? texts : [`systemd-analyze ended with status ${status}`]) : [],
-    warnings: isRefused ? [] : [...texts, ...overridden, ...forFleet],
+    warnings: isRefused ? [] : [...texts, ...overridden, ...changed, ...forFleet],
   };
 }

@@ -49,6 +49,10 @@ export interface WorkOptions {
   signal: AbortSignal;
   /** How long to wait for the end of the work, in milliseconds. */
   waitMs: number;
+  /** How long it may wait for others before it begins, in milliseconds: with less time it could not end. */
+  startWithinMs: number;
+  /** Called while the machine is at work, and responds. */
+  onResponse: () => void;
   clock: Clock;
 }
 
@@ -79,7 +83,7 @@ const MAX_OUTPUT_BYTES = 8 * 1024 * 1024;
 export async function doOnce(
   shell: RemoteShell,
   given: MachineWork,
-  { signal, waitMs, clock }: WorkOptions,
+  { signal, waitMs, startWithinMs, onResponse, clock }: WorkOptions,
 ): Promise<WorkResult> {
   signal.throwIfAborted();
   const until = clock.now() + waitMs;
@@ -91,15 +95,21 @@ export async function doOnce(
     cancelGrace = clock.after(graceMs, () => waiting.abort(signal.reason));
   };
   signal.addEventListener('abort', onAbort, { once: true });
+  const starting = new AbortController();
+  const cancelStart = clock.after(startWithinMs, () => starting.abort(tooLate(given.host)));
   try {
     let mayHaveBegun = given.repeated;
     for (;;) {
       const leftMs = Math.max(1_000, until - clock.now());
       try {
         const work = { ...given, repeated: mayHaveBegun };
-        // What no machine has begun does not begin after the deadline.
-        const startSignal = mayHaveBegun ? undefined : signal;
-        return await attempt(shell, work, leftMs, { signal: waiting.signal, startSignal });
+        // What no machine has begun does not begin when it could not end any more.
+        const startSignal = mayHaveBegun ? undefined : AbortSignal.any([signal, starting.signal]);
+        return await attempt(shell, work, leftMs, {
+          signal: waiting.signal,
+          startSignal,
+          onOutput: onResponse,
+        });
       } catch (error) {
         const isUnclear = error instanceof ActionError && error.code === 'outcome_unknown';
         if (!mayHaveBegun && !isUnclear) throw notPermitted(given.host, error) ?? error;
@@ -112,6 +122,7 @@ export async function doOnce(
   } finally {
     signal.removeEventListener('abort', onAbort);
     cancelGrace();
+    cancelStart();
   }
 }
 
@@ -119,17 +130,17 @@ async function attempt(
   shell: RemoteShell,
   { host, key, repeated, age, work, args }: MachineWork,
   waitMs: number,
-  signals: Pick<RemoteRunOptions, 'signal' | 'startSignal'>,
+  how: Pick<RemoteRunOptions, 'signal' | 'startSignal' | 'onOutput'>,
 ): Promise<WorkResult> {
   const mark = randomBytes(16).toString('hex');
-  const how = repeated ? 'repeated' : 'first';
+  const delivery = repeated ? 'repeated' : 'first';
   const uptime = String(Math.round(age.uptimeSeconds * 100));
   const wait = String(Math.ceil(waitMs / 1_000));
   const { stdout } = await shell.run(
     host,
-    ['sh', '-c', REQUEST_SCRIPT, 'sh', mark, key, how, age.bootID, uptime, wait, work, ...args],
+    ['sh', '-c', REQUEST_SCRIPT, 'sh', mark, key, delivery, age.bootID, uptime, wait, work, ...args],
     {
-      ...signals,
+      ...how,
       timeoutMs: waitMs + ASIDE_MS,
       maxOutputBytes: MAX_OUTPUT_BYTES,
       effect: 'change',
@@ -177,6 +188,13 @@ function notPermitted(host: string, error: unknown): ActionError | undefined {
     'not_permitted',
     `The login of the service on ${host} has no right to change units (${text}): let it run commands by sudo without a password, and set SSH_SUDO`,
     { cause: error, details: error.details },
+  );
+}
+
+function tooLate(host: string): ActionError {
+  return new ActionError(
+    'timeout',
+    `Nothing was changed on ${host}: it waited for other changes there until it could not end in time any more`,
   );
 }
 

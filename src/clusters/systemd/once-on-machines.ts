@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { ActionError } from '../../api/action-error.js';
+import { noteResponse } from '../../api/cluster.js';
 import type { Machine } from '../../api/fleet-transport.js';
 import { mapLimited } from '../../api/map-limited.js';
 import type { RemoteShell } from '../../api/remote-shell.js';
@@ -48,7 +49,7 @@ export async function onceOnMachines<At extends AgedMachine & Pick<MachineWork, 
   { change, unit, work, settleMs, timeoutMs = Number.POSITIVE_INFINITY }: SharedWork,
   machines: readonly At[],
 ): Promise<DoneOn<At>[]> {
-  const { repeated, signal, deadline } = request;
+  const { repeated, signal, deadline, cluster } = request;
   if (repeated && request.key === undefined)
     throw new ActionError(
       'outcome_unknown',
@@ -68,7 +69,10 @@ export async function onceOnMachines<At extends AgedMachine & Pick<MachineWork, 
     const waitMs = Math.max(1_000, Math.min(timeoutMs + settleMs, deadline - clock.now() - RESERVE_MS));
     try {
       const given = { host, key, repeated, age, work, args };
-      return { at, result: await doOnce(shell, given, { signal, waitMs, clock }) };
+      const startWithinMs = Math.max(1_000, waitMs - settleMs);
+      const onResponse = () => noteResponse(cluster);
+      const options = { signal, waitMs, startWithinMs, onResponse, clock };
+      return { at, result: await doOnce(shell, given, options) };
     } catch (error) {
       return { at, unmade: unmade(error) };
     }

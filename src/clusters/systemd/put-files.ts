@@ -17,6 +17,8 @@ import { resultOf } from './verb-outcome.js';
 import { endOf } from './work-end.js';
 
 const SETTLE_MS = 2_000;
+/** Of file systems, and of systemd. */
+const LONGEST_NAME = 255;
 /** The longest texts of one order together, in bytes: they travel in one argument of a command, which has at most 128 KiB. */
 const MOST_BYTES = 80 * 1024;
 
@@ -91,6 +93,12 @@ function requireAccepted(checked: readonly Checked[]): void {
             'unit_file_invalid',
             `The file of ${link.unit} ${where} is a link to ${link.target}: nothing was changed. Change that file, or remove the link`,
           );
+    const [hidden] = check.hidden;
+    if (hidden !== undefined)
+      throw new ActionError(
+        'unit_file_invalid',
+        `${hidden.unit} ${where} is of ${hidden.by}, which systemd takes first: nothing was changed`,
+      );
     const [other] = check.others;
     if (other !== undefined)
       throw new ActionError(
@@ -121,6 +129,12 @@ function requireAcceptedAgain(checked: readonly Checked[]): void {
 
 /** @throws ActionError */
 function requireShort(files: readonly UnitText[]): void {
+  const long = files.find(({ unit }) => unit.length > LONGEST_NAME);
+  if (long !== undefined)
+    throw new ActionError(
+      'invalid_parameters',
+      `Nothing was changed: a machine keeps no file with a name of more than ${LONGEST_NAME} characters`,
+    );
   const bytes = files.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
   if (bytes > MOST_BYTES)
     throw new ActionError(
@@ -181,7 +195,9 @@ function putOutcome(
   const down = files.flatMap((file, place) => {
     const [was, is] = [before[place], after[place]];
     const isDue = activate === 'start' || (activate === 'restart' && is !== undefined && runs(was));
-    return isDue && is !== undefined && !runs(is) ? [`${file.unit} is not active${resultOf(is)}`] : [];
+    if (!isDue || is === undefined) return [];
+    if (Number(is.get('NRestarts') ?? 0) > 0) return [`${file.unit} is started again and again`];
+    return runs(is) ? [] : [`${file.unit} is not active${resultOf(is)}`];
   });
   const why = down.length === 0 ? 'Not active with the new file' : `${down.join(', ')} with its new file`;
   const did = didWith(check.present[index] ?? null, text);
@@ -234,6 +250,7 @@ function putOutcome(
 function runs(properties: UnitProperties | undefined): boolean {
   if (properties?.get('SubState')?.startsWith('auto-restart') === true) return false;
   const active = properties?.get('ActiveState');
+  if (active === 'failed') return false;
   return active === 'active' || active === 'reloading' || properties?.get('Type') === 'oneshot';
 }
 

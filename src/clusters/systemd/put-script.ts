@@ -7,7 +7,7 @@ const FOLDER = '/etc/systemd/system';
 const MOST_PRESENT_BYTES = 1024 * 1024;
 
 /** The parts of what `CHECK_FILES_SCRIPT` prints, in this order. */
-export const CHECK_SECTIONS = ['machine', 'files', 'verify', 'end'] as const;
+export const CHECK_SECTIONS = ['machine', 'files', 'drop_ins', 'verify', 'end'] as const;
 
 /**
  * Looks what new unit files would replace, and lets systemd check them, where they shall be: for `sh -c SCRIPT sh MARK UNIT TEXT...`, with
@@ -15,7 +15,8 @@ export const CHECK_SECTIONS = ['machine', 'files', 'verify', 'end'] as const;
  *
  * - `machine`: the boot id and the seconds since the boot
  * - `files`: for each unit a line: `none PATH`, with where its file is otherwise, if it is anywhere; `link TARGET`; `file TEXT`, the present
- *   text in base64; or `other`: a folder, or a file of more than 1 MiB
+ *   text in base64; `first PATH`: systemd takes a file elsewhere first; or `other`: a folder, or a file of more than 1 MiB
+ * - `drop_ins`: for each unit that has some a line: `UNIT PATH...`
  * - `verify`: the exit status of `systemd-analyze verify`, and what it said; `none`: the machine has no such program
  */
 export const CHECK_FILES_SCRIPT = `
@@ -30,15 +31,28 @@ folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 trap 'exit 1' HUP INT PIPE TERM
 part files
+drop_ins=
 while [ "$#" -gt 1 ]; do
   printf %s "$2" | base64 -d >"$folder/$1" || exit 1
+  shown=$(systemctl show --property=FragmentPath,DropInPaths -- "$1" 2>/dev/null)
+  fragment=$(printf '%s\\n' "$shown" | sed -n 's/^FragmentPath=//p')
+  drop_ins="$drop_ins$(printf '%s\\n' "$shown" | sed -n "s|^DropInPaths=\\(.\\)|$1 \\1|p")
+"
+  case $fragment in /etc/systemd/system.control/*|/run/systemd/system.control/*|/run/systemd/transient/*|/run/systemd/generator.early/*)
+    printf 'first %s\\n' "$fragment"
+    shift 2
+    continue
+    ;;
+  esac
   if [ -L "${FOLDER}/$1" ]; then printf 'link %s\\n' "$(readlink "${FOLDER}/$1")"
   elif [ -f "${FOLDER}/$1" ] && [ "$(wc -c <"${FOLDER}/$1")" -le ${MOST_PRESENT_BYTES} ]; then
     printf 'file %s\\n' "$(base64 -w 0 <"${FOLDER}/$1")"
   elif [ -e "${FOLDER}/$1" ]; then echo other
-  else printf 'none %s\\n' "$(systemctl show --property=FragmentPath -- "$1" 2>/dev/null | cut -d= -f2-)"; fi
+  else printf 'none %s\\n' "$fragment"; fi
   shift 2
 done
+part drop_ins
+printf '%s' "$drop_ins"
 part verify
 if command -v systemd-analyze >/dev/null; then
   version=$(systemd-analyze --version | sed -n '1s/^systemd \\([0-9]*\\).*/\\1/p')
@@ -96,13 +110,14 @@ same() { [ "$(sum "$dir/new/$1")" = "$(sum "$dir/old/$1")" ]; }
 # Active with the same file: systemd has read it, and has started the unit since it was written.
 kept() {
   same "$1" || return 1
-  shown=$(systemctl show --property=ActiveState,NeedDaemonReload,InactiveExitTimestampMonotonic -- "$1")
-  case $shown in *=activating*|*=yes*) return 1 ;; esac
-  # In hundredths of a second.
+  shown=$(systemctl show --property=NeedDaemonReload,InactiveExitTimestamp,InactiveExitTimestampMonotonic -- "$1")
+  case $shown in *=yes*) return 1 ;; esac
+  # By both clocks, as the machine's may have been set since. In hundredths of a second, and in seconds.
   changed_at=$(stat -c %.2Y "${FOLDER}/$1" | tr -d .)
   started=$(printf '%s\\n' "$shown" | sed -n 's/^InactiveExit.*=\\([0-9]*\\)[0-9]\\{4\\}$/\\1/p')
-  [ -n "$changed_at" ] && [ -n "$started" ] || return 1
-  [ $(($(date +%s%N) / 10000000 - changed_at)) -ge $(($(uptime) - started)) ]
+  started_at=$(date -d "$(printf '%s\\n' "$shown" | sed -n 's/^InactiveExitTimestamp=//p')" +%s)
+  [ -n "$changed_at" ] && [ -n "$started" ] && [ -n "$started_at" ] || return 1
+  [ $(($(date +%s%N) / 10000000 - changed_at)) -ge $(($(uptime) - started)) ] && [ "$started_at" -ge $((changed_at / 100)) ]
 }
 finish() {
 { echo "$1"; uptime; } >"$dir/status"
@@ -127,7 +142,7 @@ while [ "$#" -gt 2 ]; do
   fi
   shift 3
 done
-touch "$dir/active" "$dir/kept"
+touch "$dir/active" "$dir/kept" "$dir/held"
 if ! $ready; then rm -rf "$dir/new" "$dir/old" "$dir/log"; finish 5; fi
 say before
 if $changed; then say after; finish 2; fi
@@ -159,13 +174,31 @@ bring() {
       case $unit in *.slice) continue ;; esac
       verb=restart
     fi
+    case $unit in *.socket)
+      # A socket does not start while its service runs.
+      for each in $(systemctl show --property=Triggers -- "$unit" | cut -d= -f2-); do
+        if active "$each"; then
+          printf '%s\\n' "$each" >>"$dir/held"
+          systemctl stop -- "$each" >>"$dir/output" 2>&1 </dev/null
+        fi
+      done
+      ;;
+    esac
     systemctl "$verb" -- "$unit" >>"$dir/output" 2>&1 </dev/null || ok=false
     printf '%s\\n' "$unit" >>"$dir/brought"
   done
+  for each in $(cat "$dir/held"); do systemctl start -- "$each" >>"$dir/output" 2>&1 </dev/null || ok=false; done
 }
+restarts() { echo "$(systemctl show --property=NRestarts -- "$1" | cut -d= -f2)"; }
 stay() {
   [ -s "$dir/brought" ] || return
+  $ok && for unit in $(cat "$dir/brought"); do restarts "$unit"; done >"$dir/restarts"
   $ok && sleep "$1"
+  $ok && for unit in $(cat "$dir/brought"); do
+    read -r first
+    # It is started again and again.
+    [ "$(restarts "$unit")" -le "$first" ] 2>/dev/null || [ -z "$first" ] || ok=false
+  done <"$dir/restarts"
   for unit in $(cat "$dir/brought"); do
     case $(systemctl show --property=ActiveState,SubState,Type -- "$unit" | tr '\\n' ' ') in
     *SubState=auto-restart*) ok=false ;;

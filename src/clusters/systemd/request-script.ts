@@ -34,7 +34,7 @@ export const REQUEST_SECTIONS = [
  *   key is forgotten, once its work has ended; older is what began before the boot BOOT was UPTIME (in hundredths of a second) old
  * - WAIT: how long to wait for the end, in seconds
  *
- * The first line of `outcome`: `ended`; `running`, at the end of WAIT; `interrupted`: it began and has not ended, and does not run;
+ * While it waits it prints empty lines. The first line of `outcome`: `ended`; `running`, at the end of WAIT; `interrupted`: it began and has not ended, and does not run;
  * `refused`: it did not begin and never will, and `output` says why. systemd may start it late, when it did not answer: so this script
  * makes the folder itself before it says `refused`. Results of more than a day ago are removed; those of this boot by its own clock, as
  * the machine's may be set.
@@ -119,6 +119,8 @@ turns=0
 while [ ! -e "$dir/done" ]; do
   turns=$(( turns + 1 ))
   [ -e "$dir/refused" ] && tell refused
+  # The machine responds.
+  if [ $(( turns % 2 )) = 0 ]; then echo; fi
   if [ $(( turns % 10 )) = 0 ]; then
     runs
     if [ "$?" = 1 ] && [ ! -e "$dir/done" ]; then

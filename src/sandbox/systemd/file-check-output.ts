@@ -20,6 +20,7 @@ export function fileCheckOutput(
   const sections = {
     machine: `${host.text('/proc/sys/kernel/random/boot_id')}${host.uptime()}\n`,
     files: present.map((line) => `${line}\n`).join(''),
+    drop_ins: '',
     verify: `${problems.length > 0 ? 1 : 0}\n${problems.join('\n')}\n`,
     end: '',
   };

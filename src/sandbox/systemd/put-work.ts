@@ -33,11 +33,7 @@ export function* putFiles(
     const wasActive = !isTemplate(unit) && RUNS.includes(loaded.active);
     const file = { unit, path, text: Buffer.from(text, 'base64').toString(), old };
     const isKept =
-      wasActive &&
-      loaded.active !== 'activating' &&
-      file.text === old &&
-      loaded.startedText === old &&
-      !systemd.needsReload(loaded);
+      wasActive && file.text === old && loaded.startedText === old && !systemd.needsReload(loaded);
     all.push({ ...file, wasActive, isKept });
   }
   const units = all.map(({ unit }) => unit);

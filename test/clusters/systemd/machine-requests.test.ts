@@ -30,7 +30,13 @@ for (const [code, waitsMs] of [
     const clock = new ManualClock();
     const caller = new AbortController();
     let told: unknown;
-    const result = doOnce(frozen, work, { signal: caller.signal, waitMs: 28_500, clock });
+    const result = doOnce(frozen, work, {
+      signal: caller.signal,
+      waitMs: 28_500,
+      startWithinMs: 28_500,
+      onResponse: () => {},
+      clock,
+    });
     const telling = result.catch((error: unknown) => (told = error));
     clock.advance(30_000);
     caller.abort(new ActionError(code, 'it ends'));
@@ -41,3 +47,18 @@ for (const [code, waitsMs] of [
     await telling;
     t.like(told, { code: 'outcome_unknown' });
   });
+
+test('work that waits for its turn until it could not end in time is not begun', async (t) => {
+  const clock = new ManualClock();
+  const busy: RemoteShell = {
+    run: async (_host, _argv, { startSignal }) =>
+      new Promise((_resolve, reject) => {
+        startSignal?.addEventListener('abort', () => reject(startSignal.reason as Error), { once: true });
+      }),
+  };
+  const { signal } = new AbortController();
+  const options = { signal, waitMs: 28_500, startWithinMs: 16_500, onResponse: () => {}, clock };
+  const result = doOnce(busy, work, options);
+  clock.advance(16_500);
+  await t.throwsAsync(result, { code: 'timeout', message: /^Nothing was changed on 10\.0\.0\.1/ });
+});

@@ -108,6 +108,51 @@ if (await machinesCanRun('unit files on systemd machines')) {
     t.is((await fileOf('other.service')).trim(), 'none');
     t.is(await activeOf(unit), 'active');
     t.is((await machine.run('systemctl show -P NeedDaemonReload web.service')).trim(), 'no');
+    t.log('with what is started again and again');
+    const flaps = '[Service]\nExecStart=/bin/sh -c "sleep 0.3; exit 1"\nRestart=always\nRestartSec=50ms\n';
+    const noLimit = '[Unit]\nStartLimitIntervalSec=0\n';
+    const flapping = put({
+      files: [{ unit: 'flaps.service', text: `${noLimit}${flaps}` }],
+      activate: 'start',
+    });
+    await t.throwsAsync(flapping, { message: /^flaps\.service is (?:started again and again|not active)/ });
+    t.is((await fileOf('flaps.service')).trim(), 'none');
+    t.log('of which systemd takes another file first');
+    await machine.run('systemd-run --unit=transient sleep infinity');
+    await t.throwsAsync(put({ files: [{ unit: 'transient.service', text: sleeping() }] }), {
+      code: 'unit_file_invalid',
+      message: /\/run\/systemd\/transient\/transient\.service/,
+    });
+    t.log('with a drop-in');
+    await machine.run(
+      'mkdir /etc/systemd/system/web.service.d; printf "[Service]\\nNice=1\\n" >/etc/systemd/system/web.service.d/a.conf; systemctl daemon-reload',
+    );
+    const [dropped] = await put({ files: [{ unit, text: sleeping('Nice=2') }], dryRun: true });
+    t.regex(dropped?.warnings.join('\n') ?? '', /^web\.service: .* \S*\/web\.service\.d\/a\.conf$/m);
+    t.log('a socket whose service runs, and what is being started');
+    const socket = '[Socket]\nListenStream=/run/echo.sock\n';
+    const echo = '[Service]\nExecStart=/bin/sleep infinity\n';
+    await put({
+      files: [
+        { unit: 'echo.socket', text: socket },
+        { unit: 'echo.service', text: echo },
+      ],
+      activate: 'start',
+    });
+    t.is(await activeOf('echo.service'), 'active');
+    const [changed] = await put({ files: [{ unit: 'echo.socket', text: `${socket}# new\n` }] });
+    t.like(changed, { did: 'replaced', after: { active: 'active' }, error: null });
+    t.is(await activeOf('echo.service'), 'active');
+    const slow = '[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\n';
+    await put({ files: [{ unit: 'slow.service', text: slow }], activate: 'none' });
+    await machine.run('systemctl start --no-block slow.service');
+    const runs = async () => machine.run('systemctl show -P MainPID slow.service');
+    const pid = await runs();
+    t.like((await put({ files: [{ unit: 'slow.service', text: slow }] }))[0], {
+      did: 'nothing',
+      error: null,
+    });
+    t.is(await runs(), pid);
     t.log('masked, or linked to elsewhere');
     await machine.run(
       'ln -s /dev/null /etc/systemd/system/masked.service; ln -s /opt/x.service /etc/systemd/system/x.service',

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import type { ChangeRequest, UnitChange, UnitOrder } from '../../../src/api/unit-control.js';
+import { Cluster } from '../../../src/api/cluster.js';
+import { SystemdUnitControl } from '../../../src/clusters/systemd/systemd-unit-control.js';
 import { systemClock } from '../../../src/lib/clock.js';
 import { actionRequest } from '../../support/action-request.js';
 import { eventually, HUNG_MS } from '../../support/eventually.js';
@@ -8,7 +10,7 @@ import { machinePool, machinesCanRun } from '../../support/systemd-machines.js';
 import { clusterOf } from './machines-as-clusters.js';
 
 if (await machinesCanRun('changes of units on systemd machines')) {
-  const { booted, takeMachine } = machinePool(test, 5);
+  const { booted, takeMachine } = machinePool(test, 6);
 
   /** Machines on which units can be changed; each start of a unit of `write` adds a line to a file. */
   const world = async (t: ExecutionContext, count = 1) => {
@@ -166,6 +168,19 @@ WantedBy=multi-user.target`;
     await change({ unit, verb: 'restart', settleMs: 0 }, { warn });
     t.is(warnings.length, 1);
     t.regex(warnings[0] ?? '', new RegExp(`^${unit} has a newer file .* on ${machine.address}:`));
+  });
+
+  test('a machine that is at work responds, so that its cluster is not taken for one that hangs', async (t) => {
+    const { machine, write, requestOf, machines } = await world(t);
+    const { shell } = await clusterOf(t, booted(), machines, { sudo: true });
+    await write({ 'ok.service': SLEEPS });
+    let responses = 0;
+    const cluster = new Cluster('lab', () => (responses += 1));
+    const machinesOf = () => [{ host: machine.address, metadata: {} }];
+    const own = new SystemdUnitControl({ shell, clock: systemClock, machinesOf });
+    await own.change(requestOf({ cluster }), { unit: 'ok.service', verb: 'start', settleMs: 3_000 });
+    // One is for the list of its units.
+    t.true(responses > 2, String(responses));
   });
 
   test('a change that is delivered again is not made again, and is answered with what it came to', async (t) => {
