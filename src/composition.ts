@@ -301,18 +301,14 @@ function inventoryOf(
 
 /** Components of a service that is not started, for `doctor` and tests. Each one is created at its first use. */
 export interface Components {
+  /** What an action may inject, by its token. @throws Error when there is no such thing, or as the methods below */
+  port: (token: symbol) => unknown;
   /** @throws Error that names the invalid setting of the Manager */
   installation: () => Promise<Installation | undefined>;
   /** @throws ConfigurationError when the clusters file cannot be used */
   resolver: () => Discovery;
   /** @throws ConfigurationError when the clusters file cannot be used */
   fleet: () => FleetTransport;
-  /** @throws ConfigurationError when the clusters file cannot be used */
-  clusters: () => Clusters;
-  /** @throws ConfigurationError when the clusters file cannot be used, or an Error when the private key cannot */
-  units: () => UnitControl;
-  /** @throws ConfigurationError when the clusters file cannot be used, or an Error when the private key cannot */
-  unitFiles: () => UnitFiles;
   /** @throws Error when the private key cannot be used */
   shell: () => SshShell;
   /** Undefined: no claim store is configured. It is not started. */
@@ -352,12 +348,10 @@ export function componentsOf({
   let installation: Installation | undefined;
   let claimStore: ClaimStore | undefined;
   return {
+    port: (token) => resolveDependency(container, token),
     installation: async () => (installation ??= await installationOf(openaperture, { hostname, clock, log })),
     resolver: () => container.resolve(tokens.discovery),
     fleet: () => container.resolve(FleetTransport),
-    clusters: () => container.resolve(tokens.inventory),
-    units: () => container.resolve(UnitControl),
-    unitFiles: () => container.resolve(UnitFiles),
     shell: () => container.resolve(tokens.ssh),
     claims: async () => (claimStore ??= await claimStoreOf(claims, { clock, log })),
     httpTokens: async () => httpTokensOf(http, { clock, log }),

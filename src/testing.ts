@@ -6,10 +6,6 @@ import type { Action, ActionWithResult } from './api/action.js';
 import { ActionError } from './api/action-error.js';
 import { Actions } from './api/actions.js';
 import { ANONYMOUS, type Caller } from './api/caller.js';
-import { Clock } from './api/clock.js';
-import { Clusters } from './api/clusters.js';
-import { EtcdResolver } from './api/etcd-resolver.js';
-import { FleetTransport } from './api/fleet-transport.js';
 import { RemoteShell } from './api/remote-shell.js';
 import { UnitControl } from './api/unit-control.js';
 import { UnitFiles } from './api/unit-files.js';
@@ -157,21 +153,12 @@ export async function openAction<Result = unknown>(
     await components.close();
     await sandbox.stop();
   };
-  const ports = new Map<symbol, () => unknown>([
-    [FleetTransport, components.fleet],
-    [EtcdResolver, components.resolver],
-    [RemoteShell, components.shell],
-    [Clusters, components.clusters],
-    [UnitControl, components.units],
-    [UnitFiles, components.unitFiles],
-    [Clock, () => clock],
-  ]);
   const logged: LoggedLine[] = [];
   const warnings: string[] = [];
   const unreachable: UnreachableHost[] = [];
   try {
     const prepare = (each: Action, given: Readonly<Record<string, unknown>>) => {
-      const prepared = prepareAction(each, (token) => portOf(ports, token), {
+      const prepared = prepareAction(each, components.port, {
         parametersName: FIELD_NAMES.parameters,
       });
       return { ...prepared, settings: settingsOf(prepared.declaredSettings, given) };
@@ -182,7 +169,7 @@ export async function openAction<Result = unknown>(
     const thrown = new Map<string, unknown>();
     const scopes = new WeakMap<Caller, AccessPolicy>();
     const { prefetch, concurrency, clusterConcurrency } = defaults.rpc;
-    const own = callsOthers ? await ownActions((token) => portOf(ports, token)) : [];
+    const own = callsOthers ? await ownActions(components.port) : [];
     const runner = new Runner({
       // The last one with a name stays.
       catalogue: new Catalogue([...own, ...others.map((each) => prepare(each, {})), noting(thrown, served)]),
@@ -377,12 +364,6 @@ function settingsOf(declared: DeclaredSettings, given: Readonly<Record<string, u
   const made = problems.length > 0 ? { problems } : declared.valuesOf(values);
   if ('problems' in made) throw new Error(`the settings are wrong: ${made.problems.join('; ')}`);
   return made.values;
-}
-
-function portOf(ports: ReadonlyMap<symbol, () => unknown>, token: symbol): unknown {
-  const create = ports.get(token);
-  if (create === undefined) throw new Error(`the service has no dependency ${String(token)}`);
-  return create();
 }
 
 function logInto(lines: LoggedLine[]): Logger {

@@ -10,15 +10,6 @@ import { loadPlugins } from '../../src/core/plugin-loader.js';
 import { Runner } from '../../src/core/runner.js';
 import { type Clock, systemClock } from '../../src/lib/clock.js';
 import { fieldsOf } from '../../src/lib/fields-of.js';
-import {
-  Clock as ClockPort,
-  Clusters,
-  EtcdResolver,
-  FleetTransport,
-  RemoteShell,
-  UnitControl,
-  UnitFiles,
-} from '../../src/plugin.js';
 import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import { clusterSettings, sshSettings } from '../../src/sandbox/sandbox-settings.js';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
@@ -79,20 +70,11 @@ async function callersOf(
   const { log, find } = logLines();
   const { hostname, rpc, pluginSettings } = read({});
   const components = componentsOf({ clusters, ssh, hostname, log, clock });
-  const ports = new Map<symbol, () => unknown>([
-    [FleetTransport, components.fleet],
-    [EtcdResolver, components.resolver],
-    [RemoteShell, components.shell],
-    [Clusters, components.clusters],
-    [UnitControl, components.units],
-    [UnitFiles, components.unitFiles],
-    [ClockPort, () => clock],
-  ]);
   const catalogue = await loadPlugins({
     directories: [OWN_PLUGINS],
     parametersName: FIELD_NAMES.parameters,
     checkResults: true,
-    resolve: (token) => ports.get(token)?.(),
+    resolve: components.port,
     settings: pluginSettingsFrom(pluginSettings),
     clock: systemClock,
   });
