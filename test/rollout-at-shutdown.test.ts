@@ -9,6 +9,7 @@ import { eventually } from './support/eventually.js';
 import { service } from './support/open-sandbox.js';
 import { RawCaller } from './support/requests.js';
 import { folder } from './support/settings.js';
+import { sandboxEnv } from './support/sandbox-env.js';
 import { startWorker } from './support/worker.js';
 
 interface Details {
@@ -31,8 +32,8 @@ const world = async (t: ExecutionContext, broker: TestBroker, kind: 'fleet' | 's
     units: UNITS.map((name) => ({ name, options: service('/bin/shop') })),
   });
   t.teardown(async () => sandbox.stop());
-  const { ssh, systemd, cluster } = sandbox;
-  if (ssh === undefined || systemd === undefined) throw new Error('the machines have no SSH');
+  const { systemd, cluster } = sandbox;
+  if (systemd === undefined) throw new Error('the machines have no SSH');
   systemd.addUnits(UNITS.map((name) => ({ name, text: '[Service]\nExecStart=/bin/shop\n' })));
   const clusters = join(await folder(t), 'clusters.json');
   const machines = systemd.machines.map(({ primaryIP }) => ({ host: primaryIP }));
@@ -62,13 +63,7 @@ const world = async (t: ExecutionContext, broker: TestBroker, kind: 'fleet' | 's
         AMQP_URL: broker.url,
         QUEUE_NAME: queue,
         CLUSTERS_FILE: clusters,
-        ETCD_DISCOVERY_URL: sandbox.discoveryUrl,
-        FLEET_API_PORT: String(sandbox.fleetPort),
-        ALLOWED_HOSTS: '127.0.0.0/8',
-        SSH_USER: ssh.user,
-        SSH_PORT: String(ssh.port),
-        SSH_KEY_FILE: ssh.privateKeyFile,
-        SSH_KNOWN_HOSTS: ssh.knownHostsFile,
+        ...sandboxEnv(sandbox),
         SSH_SUDO: 'true',
         ...env,
       }),

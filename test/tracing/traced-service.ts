@@ -3,6 +3,7 @@ import type { ExecutionContext } from 'ava';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
 import { queuesOf } from '../../src/rpc/queues.js';
 import type { TestBroker } from '../support/brokers.js';
+import { sandboxEnv } from '../support/sandbox-env.js';
 import { startWorker, type Worker } from '../support/worker.js';
 import { type Collector, startCollector } from './collector.js';
 
@@ -32,8 +33,6 @@ export async function openTraced(t: ExecutionContext, broker: TestBroker): Promi
   const collector = await startCollector(t);
   const sandbox = await startSandbox({ ssh: true });
   t.teardown(async () => sandbox.stop());
-  const { ssh } = sandbox;
-  if (ssh === undefined) throw new Error('the machines have no SSH server');
   const queue = `traces_${randomUUID()}`;
   t.teardown(async () => {
     const connection = await broker.open();
@@ -44,13 +43,7 @@ export async function openTraced(t: ExecutionContext, broker: TestBroker): Promi
   const env = {
     AMQP_URL: broker.url,
     QUEUE_NAME: queue,
-    ETCD_DISCOVERY_URL: sandbox.discoveryUrl,
-    FLEET_API_PORT: String(sandbox.fleetPort),
-    ALLOWED_HOSTS: '127.0.0.0/8',
-    SSH_USER: ssh.user,
-    SSH_PORT: String(ssh.port),
-    SSH_KEY_FILE: ssh.privateKeyFile,
-    SSH_KNOWN_HOSTS: ssh.knownHostsFile,
+    ...sandboxEnv(sandbox),
     SSH_SUDO: 'false',
     ...sendsTo(collector),
   };
