@@ -65,14 +65,14 @@ export function unknownRequirements(options: readonly UnitOption[]): string[] {
   return [...new Set(names)];
 }
 
-/** The options of `[X-Fleet]` whose values fleet takes for nothing, each as it is written. */
-export function idleRequirements(options: readonly UnitOption[]): string[] {
-  const idle = (name: string, counts: (value: string) => boolean) =>
+/** The options of `[X-Fleet]` whose values fleet ignores, each as it is written. */
+export function ignoredRequirements(options: readonly UnitOption[]): string[] {
+  const ignored = (name: string, counts: (value: string) => boolean) =>
     requirementValues(options, name).flatMap((value) => (counts(value) ? [] : [`${name}=${value}`]));
   return [
-    ...idle('Global', (value) => isTrueForFleet(value) || /^(?:0|no?|f(?:alse)?|off)$/i.test(value)),
+    ...ignored('Global', (value) => isTrueForFleet(value) || /^(?:0|no?|f(?:alse)?|off)$/i.test(value)),
     ...['MachineMetadata', 'X-ConditionMachineMetadata'].flatMap((name) =>
-      idle(name, (value) => /^[^=]+=[^=]+$/.test(value)),
+      ignored(name, (value) => /^[^=]+=[^=]+$/.test(value)),
     ),
   ];
 }

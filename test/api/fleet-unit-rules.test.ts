@@ -1,7 +1,7 @@
 import test from 'ava';
 import {
   conflictInRequirements,
-  idleRequirements,
+  ignoredRequirements,
   unknownRequirements,
 } from '../../src/api/fleet-unit-rules.js';
 
@@ -63,11 +63,11 @@ test('what fleet does not know in the section X-Fleet is named, and other sectio
   ]);
 });
 
-test('values that fleet takes for nothing are named', (t) => {
+test('values that fleet ignores are named', (t) => {
   const kept = options('Global=t', 'Global=no', 'MachineMetadata=role=web', 'MachineMetadata="a=b" "c=d"');
-  t.deepEqual(idleRequirements(kept), []);
+  t.deepEqual(ignoredRequirements(kept), []);
   t.deepEqual(
-    idleRequirements(
+    ignoredRequirements(
       options('Global=maybe', 'MachineMetadata=nope', 'MachineMetadata="a=b" "c"', 'MachineMetadata=a='),
     ),
     ['Global=maybe', 'MachineMetadata=nope', 'MachineMetadata=c', 'MachineMetadata=a='],

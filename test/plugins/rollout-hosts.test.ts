@@ -93,7 +93,7 @@ test('put writes the file to each selected host, also to those that do not have 
   t.is(targets.length, 2);
   for (const id of [first, second]) t.regex(hosts.file('shop-web.service', id) ?? '', /--new/);
   await run({ ...given, text: `${given.text}[X-Fleet]\nGlobal=true\n` });
-  t.deepEqual(warnings, ['shop-web.service: systemd takes the section [X-Fleet] for nothing']);
+  t.deepEqual(warnings, ['shop-web.service: systemd ignores the section [X-Fleet]']);
   const nowhere = await failure({ ...given, units: 'shop-new.service', machine_ids: undefined });
   t.is(nowhere.code, 'nothing_selected');
   t.regex(nowhere.message, /select where it shall be/);

@@ -1,5 +1,9 @@
 import { ActionError } from '../../api/action-error.js';
-import { conflictInRequirements, idleRequirements, unknownRequirements } from '../../api/fleet-unit-rules.js';
+import {
+  conflictInRequirements,
+  ignoredRequirements,
+  unknownRequirements,
+} from '../../api/fleet-unit-rules.js';
 import { fleetUnitOptions } from '../../api/fleet-unit-text.js';
 import type { Unit } from '../../api/fleet-transport.js';
 import type { UnitPut, UnitText } from '../../api/unit-control.js';
@@ -28,8 +32,8 @@ export function readFleetUnitFile({ unit, text }: UnitText): FleetUnitFile {
       `Nothing was changed: fleet does not accept the file of ${unit}: ${refused[0]}`,
       { details: { unit, problems: refused } },
     );
-  const idle = idleRequirements(options).map((each) => `[X-Fleet]: fleet takes ${each} for nothing`);
-  return { unit, options, warnings: [...problems.map(lineOf), ...idle] };
+  const ignored = ignoredRequirements(options).map((each) => `[X-Fleet]: fleet ignores ${each}`);
+  return { unit, options, warnings: [...problems.map(lineOf), ...ignored] };
 }
 
 const lineOf = ({ line, problem }: { line: number; problem: string }) => `line ${line}: ${problem}`;

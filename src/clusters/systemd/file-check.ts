@@ -53,34 +53,29 @@ function readCheck(
 ): FileCheck {
   const [bootID = '', uptime = ''] = machine.split('\n');
   const lines = files.split('\n');
+  const found = units.map(({ unit }, index) => {
+    const [, kind = '', rest = ''] = /^(\w+) ?([^]*)$/.exec(lines[index] ?? '') ?? [];
+    return { unit, kind, rest };
+  });
+  const of = (wanted: string) => found.filter(({ kind }) => kind === wanted);
   const [status = '', ...said] = verify.trim().split('\n');
   const texts = said.filter((line) => line !== '');
-  const overridden = units.flatMap(({ unit }, index) => {
-    const [, path = ''] = /^none (.+)$/.exec(lines[index] ?? '') ?? [];
-    return path === '' ? [] : [`${unit}: this file takes the place of ${path}`];
-  });
+  const overridden = of('none').flatMap(({ unit, rest: path }) =>
+    path === '' ? [] : [`${unit}: this file overrides ${path}`],
+  );
   const changed = dropIns
     .split('\n')
-    .flatMap((line) => (line === '' ? [] : [line.replace(' ', ': these change it too: ')]));
+    .flatMap((line) => (line === '' ? [] : [line.replace(' ', ': drop-ins change it too: ')]));
   const forFleet = units.flatMap(({ unit, text }) =>
-    /^\[X-Fleet\]/m.test(text) ? [`${unit}: systemd takes the section [X-Fleet] for nothing`] : [],
+    /^\[X-Fleet\]/m.test(text) ? [`${unit}: systemd ignores the section [X-Fleet]`] : [],
   );
   const isRefused = status !== '0' && status !== 'none';
   return {
     age: { bootID, uptimeSeconds: Number.parseFloat(uptime) },
-    present: units.map((_, index) => {
-      const line = lines[index] ?? '';
-      return line.startsWith('file ') ? Buffer.from(line.slice(5), 'base64') : null;
-    }),
-    links: units.flatMap(({ unit }, index) => {
-      const line = lines[index] ?? '';
-      return line.startsWith('link ') ? [{ unit, target: line.slice(5) }] : [];
-    }),
-    others: units.flatMap(({ unit }, index) => (lines[index] === 'other' ? [unit] : [])),
-    hidden: units.flatMap(({ unit }, index) => {
-      const [, by] = /^first (.+)$/.exec(lines[index] ?? '') ?? [];
-      return by === undefined ? [] : [{ unit, by }];
-    }),
+    present: found.map(({ kind, rest }) => (kind === 'file' ? Buffer.from(rest, 'base64') : null)),
+    links: of('link').map(({ unit, rest: target }) => ({ unit, target })),
+    others: of('other').map(({ unit }) => unit),
+    hidden: of('first').map(({ unit, rest: by }) => ({ unit, by })),
     problems: isRefused ? (texts.length > 0 ? texts : [`systemd-analyze ended with status ${status}`]) : [],
     warnings: isRefused ? [] : [...texts, ...overridden, ...changed, ...forFleet],
   };

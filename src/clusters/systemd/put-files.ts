@@ -97,7 +97,7 @@ function requireAccepted(checked: readonly Checked[]): void {
     if (hidden !== undefined)
       throw new ActionError(
         'unit_file_invalid',
-        `${hidden.unit} ${where} is of ${hidden.by}, which systemd takes first: nothing was changed`,
+        `${hidden.unit} ${where} has the file ${hidden.by}, which takes precedence: nothing was changed`,
       );
     const [other] = check.others;
     if (other !== undefined)
